@@ -1,0 +1,50 @@
+/** @file Expected failures of the trainer, each with a stable code that lib/rpc turns into a gRPC status. */
+
+/** No run of that name. */
+export class UnknownRunError extends Error {
+  readonly code = "UNKNOWN_RUN";
+  override readonly name = "UnknownRunError";
+  constructor(readonly runId: string) {
+    super(`run ${JSON.stringify(runId)}: no such run; \`rlhf runs list\` names those that exist`);
+  }
+}
+
+/** The run's state does not allow what was asked. */
+export class RunStateError extends Error {
+  readonly code = "FAILED_PRECONDITION";
+  override readonly name = "RunStateError";
+}
+
+/** Another process works on the run directory. */
+export class RunLockedError extends Error {
+  readonly code = "FAILED_PRECONDITION";
+  override readonly name = "RunLockedError";
+  constructor(
+    readonly directory: string,
+    readonly owner: { pid: number; host: string; since: string },
+  ) {
+    super(
+      `run directory ${directory} is in use by process ${owner.pid} on ${owner.host} since ${owner.since}`,
+    );
+  }
+}
+
+/** A run was asked to stop; `how` says what it becomes. */
+export class RunInterrupted extends Error {
+  override readonly name = "RunInterrupted";
+  constructor(readonly how: "paused" | "stopped") {
+    super(`run ${how} on request`);
+  }
+}
+
+/** A wait or call of the run failed; says which server, which call, since when. */
+export class RunFailedError extends Error {
+  override readonly name = "RunFailedError";
+  constructor(
+    readonly reason: string,
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}

@@ -1,0 +1,374 @@
+/**
+ * @file The run file: what a run trains, on which rows, with which rewards and servers. One schema per kind of run.
+ * In: YAML or JSON text. Out: a frozen, fully resolved configuration, or ConfigError naming every problem.
+ */
+import { isAbsolute, join, resolve } from "node:path";
+import { parseDocument } from "yaml";
+import { z } from "zod";
+import { ConfigError, type Frozen, parseConfig } from "../../lib/config/index.js";
+import { ppoOptionsSchema } from "./ppo/options.js";
+
+const path = z.string().min(1);
+const address = z
+  .string()
+  .regex(/^[^\s:]+:\d{1,5}$|^\[[0-9a-fA-F:]+\]:\d{1,5}$/, "host:port, e.g. 127.0.0.1:50051");
+const fraction = z.number().min(0).max(1);
+const count = z.number().int().positive();
+
+const dataSchema = z.strictObject({
+  /** Rows to train on: .csv, .jsonl or .parquet. */
+  train: path,
+  /** Held-out rows for the evaluation. */
+  test: path.optional(),
+  /** Columns of the rows. */
+  questionColumn: z.string().default("question"),
+  answerColumn: z.string().default("answer"),
+  /** Prompt; {question} is the row's question. */
+  template: z
+    .string()
+    .refine((text) => text.includes("{question}"), "a template that holds {question}")
+    .default("question: {question}\nanswer:"),
+  /** Most rows to use, from the start of the file. */
+  maxRows: count.optional(),
+});
+
+const controlSchema = z.strictObject({
+  /** Tokens that ask for a good and for a bad answer; one is drawn per sample. Empty: no control. */
+  tokens: z
+    .array(z.string().min(1))
+    .refine((tokens) => tokens.length === 0 || tokens.length === 2, "no token or two: [good, bad]")
+    .default(["[good]", "[bad]"]),
+  /** Where training puts it: before the whole prompt, or before the question inside the template. */
+  placement: z.enum(["prompt", "question"]).default("prompt"),
+});
+
+/** Generation options of the run file; names and semantics of Hugging Face's generate. */
+export const generationSchema = z.strictObject({
+  maxNewTokens: count.default(32),
+  minNewTokens: z.number().int().min(0).default(0),
+  doSample: z.boolean().default(true),
+  temperature: z.number().positive().default(1),
+  topK: z.number().int().min(0).default(0),
+  topP: z.number().positive().max(1).default(1),
+  repetitionPenalty: z.number().positive().default(1),
+  noRepeatNgramSize: z.number().int().min(0).default(0),
+});
+
+const onFailureSchema = z.strictObject({
+  /** Further attempts at a failed call, with jittered backoff. */
+  retries: z.number().int().min(0).max(20).default(3),
+  /** After that: leave the sample out of the batch, or stop the run. */
+  giveUp: z.enum(["drop", "stop"]).default("drop"),
+});
+
+const termCommon = {
+  /** Name in metrics and reports. Default: the type. */
+  name: z
+    .string()
+    .regex(/^[a-z][a-z0-9_]*$/, "lower-case letters, digits and _")
+    .optional(),
+  weight: z.number().default(1),
+  /** True: the sign is flipped for samples with the bad control token. */
+  signed: z.boolean().default(true),
+  /** "running" centres and scales by the mean and deviation of all scores so far. */
+  normalise: z.enum(["none", "running"]).default("none"),
+  /** Bound on the absolute value after normalisation. */
+  clip: z.number().positive().nullable().default(null),
+  onFailure: onFailureSchema.prefault({}),
+};
+
+const scoredText = {
+  /** What is scored: the response alone, or prompt and response. Default: as ppo.rewardText says. */
+  text: z.enum(["response", "full"]).optional(),
+};
+
+const serverOfTerm = {
+  /** Addresses of running servers. */
+  addresses: z.array(address).default([]),
+  /** Model directory of a server that the command line starts when there is no address. */
+  model: path.optional(),
+};
+
+const termSchema = z.discriminatedUnion("type", [
+  z.strictObject({
+    type: z.literal("classifier"),
+    ...termCommon,
+    ...scoredText,
+    ...serverOfTerm,
+    /** Label whose score is the reward. Default: the server's. */
+    label: z.string().optional(),
+    /** Logit or probability. Default: as ppo.rewardTransform says. */
+    function: z.enum(["logit", "softmax", "sigmoid"]).optional(),
+    truncate: z.boolean().default(true),
+  }),
+  z.strictObject({
+    type: z.literal("bertscore"),
+    ...termCommon,
+    ...serverOfTerm,
+    /** Which of precision, recall and F1 is the reward. */
+    measure: z.enum(["precision", "recall", "f1"]).default("f1"),
+    layer: z.number().int().min(0).optional(),
+    idf: z.boolean().default(false),
+    rescale: z.boolean().default(false),
+  }),
+  z.strictObject({
+    type: z.literal("length"),
+    ...termCommon,
+    /** Score falls linearly from 1 at this many tokens to 0 at none or twice as many. */
+    target: count,
+  }),
+  z.strictObject({
+    type: z.literal("format"),
+    ...termCommon,
+    ...scoredText,
+    /** Score is 1 if the expression matches, else 0. */
+    pattern: z.string().refine((text) => {
+      try {
+        return Boolean(new RegExp(text, "u"));
+      } catch {
+        return false;
+      }
+    }, "a regular expression"),
+  }),
+]);
+
+/** One reward term of the run file. */
+export type TermConfig = Frozen<z.output<typeof termSchema>>;
+
+const serversSchema = z.strictObject({
+  policy: z.array(address).default([]),
+  reference: z.array(address).default([]),
+  reward: z.array(address).default([]),
+  bertscore: z.array(address).default([]),
+  /** File with the bearer token that the servers want. */
+  tokenFile: path.optional(),
+  /** Certificates of TLS servers. */
+  tls: z.strictObject({ ca: path.optional(), cert: path.optional(), key: path.optional() }).optional(),
+});
+
+const checkpointSchema = z.strictObject({
+  /** A checkpoint after every so many steps, and at the end. */
+  every: count.default(10),
+  keepLast: count.default(2),
+  /** Also keep the checkpoint that is best by this metric. */
+  keepBest: z.strictObject({ metric: z.string(), mode: z.enum(["max", "min"]).default("max") }).optional(),
+});
+
+const evaluationSchema = z.strictObject({
+  /** Rows of data.test (or data.train) that the comparison uses. */
+  rows: count.default(50),
+  generation: generationSchema.partial().default({}),
+});
+
+const optimizerSchema = z.strictObject({
+  learningRate: z.number().positive(),
+  weightDecay: z.number().min(0).default(0),
+  warmupSteps: z.number().int().min(0).default(0),
+  schedule: z.enum(["constant", "linear", "cosine"]).default("linear"),
+  maxGradNorm: z.number().positive().nullable().default(1),
+});
+
+const common = {
+  /** Everything random in a run derives from it. */
+  seed: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).default(0),
+  /** Threads of the learner. Default: the machine's cores. */
+  threads: count.optional(),
+  device: z.enum(["cpu", "cuda", "webgpu"]).default("cpu"),
+  checkpoint: checkpointSchema.prefault({}),
+};
+
+const ppoSchema = z.strictObject({
+  kind: z.literal("ppo"),
+  ...common,
+  /** Directory of the policy to tune. */
+  model: path,
+  /** Directory of the reference policy. Default: the policy before training. */
+  reference: path.optional(),
+  data: dataSchema,
+  control: controlSchema.prefault({}),
+  generation: generationSchema.prefault({}),
+  rewards: z.array(termSchema).min(1),
+  /** Options of PPO; `ppo.profile` names the defaults that they start from. */
+  ppo: ppoOptionsSchema.prefault({}),
+  /** Batches of PPO. */
+  batches: count,
+  /** How ppo.learningRate goes on over the run. */
+  schedule: z.enum(["constant", "linear", "cosine"]).default("constant"),
+  weightDecay: z.number().min(0).default(0),
+  servers: serversSchema.prefault({}),
+  weights: z
+    .strictObject({
+      /** nats://host:port, file:/directory, or "file": the run's own directory. */
+      bus: z
+        .string()
+        .regex(/^(nats|tls|file):|^file$/, "nats://host:port, file:/directory or file")
+        .default("file"),
+      /** Most milliseconds to wait until every policy server serves new weights. */
+      timeoutMs: count.default(120_000),
+    })
+    .prefault({}),
+  /** 0: each batch is generated by the newest weights; 1: the next batch is generated while this one is learned. */
+  maxStaleness: z.union([z.literal(0), z.literal(1)]).default(0),
+  /** Most milliseconds for one call of each kind. */
+  timeouts: z
+    .strictObject({ generateMs: count.default(300_000), scoreMs: count.default(120_000) })
+    .prefault({}),
+  /** True keeps what each batch was learned from. */
+  record: z.boolean().default(false),
+  evaluation: evaluationSchema.prefault({}),
+  /** What a fraction of failed samples in a batch stops the run. */
+  maxFailedFraction: fraction.default(0.5),
+});
+
+const tokenizerSchema = z.union([
+  path,
+  z.strictObject({
+    /** Size of the vocabulary that is trained on the run's own rows. */
+    vocabSize: z.number().int().min(300).max(200_000),
+  }),
+]);
+
+const sftSchema = z.strictObject({
+  kind: z.literal("sft"),
+  ...common,
+  /** Directory to start from; or `init` for new weights. */
+  model: path.optional(),
+  init: z
+    .strictObject({
+      layers: count.default(4),
+      width: count.default(128),
+      heads: count.default(4),
+      positions: count.default(256),
+      tokenizer: tokenizerSchema,
+    })
+    .optional(),
+  data: dataSchema,
+  /** Text of one example; {question} and {answer} are the row's; the end-of-sequence token follows. */
+  template: z.string().default("question: {question}\nanswer: {answer}"),
+  /** Loss on every token, or on the answer's alone. */
+  lossOn: z.enum(["all", "answer"]).default("all"),
+  /** Texts put before a share of the examples, so that the policy has read the control tokens. */
+  prefixes: z.array(z.string()).default([]),
+  maxTokens: count.default(128),
+  epochs: z.number().positive().default(3),
+  batchSize: count.default(16),
+  optimizer: optimizerSchema.prefault({ learningRate: 5e-4 }),
+});
+
+const rewardSchema = z.strictObject({
+  kind: z.literal("reward"),
+  ...common,
+  model: path.optional(),
+  init: z
+    .strictObject({
+      family: z.enum(["bert", "distilbert"]).default("bert"),
+      layers: count.default(2),
+      width: count.default(128),
+      heads: count.default(2),
+      positions: count.default(512),
+      tokenizer: tokenizerSchema,
+    })
+    .optional(),
+  data: z.strictObject({
+    train: path,
+    test: path.optional(),
+    textColumn: z.string().default("response"),
+    labelColumn: z.string().default("label"),
+    /** Share of train held out for the accuracy if there is no test file. */
+    heldOut: z.number().min(0).max(0.5).default(0.1),
+    maxRows: count.optional(),
+  }),
+  maxTokens: count.default(128),
+  epochs: z.number().positive().default(3),
+  batchSize: count.default(16),
+  optimizer: optimizerSchema.prefault({ learningRate: 3e-4 }),
+});
+
+/** Configuration of a PPO run. */
+export type PpoRunConfig = Frozen<z.output<typeof ppoSchema>>;
+/** Configuration of supervised fine-tuning. */
+export type SftRunConfig = Frozen<z.output<typeof sftSchema>>;
+/** Configuration of a reward-model run. */
+export type RewardRunConfig = Frozen<z.output<typeof rewardSchema>>;
+/** Configuration of a run of any kind. */
+export type RunConfig = PpoRunConfig | SftRunConfig | RewardRunConfig;
+
+const schemas = { ppo: ppoSchema, sft: sftSchema, reward: rewardSchema } as const;
+
+/**
+ * Parses and checks a run file. Relative paths start from `baseDirectory`. Throws ConfigError with every problem as
+ * `field: value → what is accepted`.
+ */
+export function parseRunConfig(text: string, baseDirectory: string): RunConfig {
+  const document = parseDocument(text, { prettyErrors: true });
+  const error = document.errors[0];
+  if (error) throw new ConfigError([`run file: ${error.message.split("\n")[0]} → valid YAML`]);
+  const raw: unknown = document.toJS();
+  if (typeof raw !== "object" || raw === null || Array.isArray(raw)) {
+    throw new ConfigError(["run file: not a mapping → fields such as kind, model, data"]);
+  }
+  const kind = (raw as { kind?: unknown }).kind;
+  if (kind !== "ppo" && kind !== "sft" && kind !== "reward") {
+    throw new ConfigError([`kind: ${JSON.stringify(kind) ?? "missing"} → one of ppo, sft, reward`]);
+  }
+  const config = parseConfig(schemas[kind], raw, "run file") as RunConfig;
+  checkAcrossFields(config);
+  return resolvePaths(config, baseDirectory);
+}
+
+function checkAcrossFields(config: RunConfig): void {
+  const problems: string[] = [];
+  if (config.kind !== "ppo") {
+    if ((config.model === undefined) === (config.init === undefined)) {
+      problems.push("model: either `model` (a directory) or `init` (new weights) must be given, not both");
+    }
+    if (config.init && config.init.width % config.init.heads !== 0) {
+      problems.push(`init.heads: ${config.init.heads} does not divide init.width ${config.init.width}`);
+    }
+    if (config.kind === "sft" && !config.template.includes("{answer}")) {
+      problems.push(`template: ${JSON.stringify(config.template)} → a text that holds {answer}`);
+    }
+  } else {
+    const names = config.rewards.map((term) => term.name ?? term.type);
+    const twice = names.find((name, i) => names.indexOf(name) !== i);
+    if (twice) problems.push(`rewards: two terms are named ${twice} → give each its own \`name\``);
+    config.rewards.forEach((term, i) => {
+      if (term.signed && config.control.tokens.length === 0) {
+        problems.push(`rewards[${i}].signed: true → false, since control.tokens is empty`);
+      }
+    });
+  }
+  if (problems.length > 0) throw new ConfigError(problems);
+}
+
+function resolvePaths(config: RunConfig, base: string): RunConfig {
+  const at = (value: string): string => (isAbsolute(value) ? value : resolve(join(base, value)));
+  const data = { ...config.data, train: at(config.data.train) };
+  if (data.test) data.test = at(data.test);
+  if (config.kind === "ppo") {
+    const bus = config.weights.bus;
+    return Object.freeze({
+      ...config,
+      data,
+      model: at(config.model),
+      ...(config.reference ? { reference: at(config.reference) } : {}),
+      rewards: config.rewards.map((term) =>
+        "model" in term && term.model ? { ...term, model: at(term.model) } : term,
+      ),
+      weights: {
+        ...config.weights,
+        bus: bus.startsWith("file:") ? `file:${at(bus.slice("file:".length))}` : bus,
+      },
+    }) as PpoRunConfig;
+  }
+  const init = config.init && {
+    ...config.init,
+    tokenizer: typeof config.init.tokenizer === "string" ? at(config.init.tokenizer) : config.init.tokenizer,
+  };
+  return Object.freeze({
+    ...config,
+    data,
+    ...(config.model ? { model: at(config.model) } : {}),
+    ...(init ? { init } : {}),
+  }) as SftRunConfig | RewardRunConfig;
+}

@@ -1,0 +1,169 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readdir, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { RunLockedError } from "../errors.js";
+import { CheckpointStore } from "./checkpoint-store.js";
+import { EventLog, type RunEvent } from "./events.js";
+import { writeFileAtomic } from "./files.js";
+import { Journal, readJournal } from "./journal.js";
+import { isLocked, lockRun } from "./lock.js";
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "rlhf-runs-"));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+const writeText = (text: string) => async (into: string) => writeFile(join(into, "weights"), text);
+const quiet = () => assert.fail("no checkpoint is damaged");
+
+describe("checkpoints", () => {
+  it("come back with their state, and the newest is the one that counts", async () => {
+    const store = new CheckpointStore(folder, { keepLast: 2 });
+    await store.save(10, { klCoef: 0.2 }, writeText("ten"));
+    const path = await store.save(20, { klCoef: 0.1 }, writeText("twenty"));
+    const latest = await store.latest(quiet);
+    assert.deepEqual(latest, { step: 20, folder: path, state: { klCoef: 0.1 } });
+    assert.equal(readFileSync(join(path, "weights"), "utf8"), "twenty");
+  });
+
+  it("that are damaged are named and the one before is used", async () => {
+    const store = new CheckpointStore(folder, { keepLast: 3 });
+    await store.save(1, {}, writeText("one"));
+    const path = await store.save(2, {}, writeText("two"));
+    writeFileSync(join(path, "weights"), "tvo");
+    const damaged: string[] = [];
+    assert.equal((await store.latest((_, why) => damaged.push(why)))?.step, 1);
+    assert.match(damaged.join(), /weights: expected sha256 .* found/);
+  });
+
+  it("that could not be written leave the earlier ones alone", async () => {
+    const store = new CheckpointStore(folder, { keepLast: 2 });
+    await store.save(1, {}, writeText("one"));
+    const full = async (into: string) => {
+      await writeText("half")(into);
+      throw Object.assign(new Error("no space left on device"), { code: "ENOSPC" });
+    };
+    await assert.rejects(store.save(2, {}, full), { code: "ENOSPC" });
+    assert.equal((await store.latest(quiet))?.step, 1);
+    assert.deepEqual(await readdir(join(folder, "checkpoints")), ["step-00000001"]);
+  });
+
+  it("keep the last and the best", async () => {
+    const store = new CheckpointStore(folder, { keepLast: 1, keepBest: { mode: "max" } });
+    for (const [step, score] of [
+      [1, 0.1],
+      [2, 0.9],
+      [3, 0.5],
+      [4, null],
+    ] as const) {
+      await store.save(step, {}, writeText(String(step)), score);
+    }
+    assert.deepEqual(await readdir(join(folder, "checkpoints")), ["step-00000002", "step-00000004"]);
+  });
+});
+
+describe("a journal", () => {
+  it("drops a last line that a crash cut short", () => {
+    const path = join(folder, "metrics.jsonl");
+    const first = new Journal(path);
+    first.append({ step: 1 });
+    first.close();
+    appendFileSync(path, '{"step":2,"los');
+    const second = new Journal(path);
+    second.append({ step: 2 });
+    second.close();
+    assert.deepEqual(readJournal(path), [{ step: 1 }, { step: 2 }]);
+  });
+
+  it("is cut back to the length that a checkpoint noted, so no step stands twice", () => {
+    const path = join(folder, "metrics.jsonl");
+    const first = new Journal(path);
+    first.append({ step: 1 });
+    const noted = first.bytes;
+    first.append({ step: 2 });
+    first.close();
+    const second = new Journal(path, noted);
+    second.append({ step: 2, again: true });
+    second.close();
+    assert.deepEqual(readJournal(path), [{ step: 1 }, { step: 2, again: true }]);
+  });
+
+  it("that is shorter than the checkpoint says is refused", () => {
+    assert.throws(() => new Journal(join(folder, "metrics.jsonl"), 5), /expected at least 5 bytes, found 0/);
+  });
+});
+
+describe("the lock of a run directory", () => {
+  it("names its owner to whoever comes second, and is free again after", () => {
+    const release = lockRun(folder);
+    assert.ok(isLocked(folder));
+    assert.throws(
+      () => lockRun(folder),
+      (error: unknown) => error instanceof RunLockedError && error.owner.pid === process.pid,
+    );
+    release();
+    assert.ok(!isLocked(folder));
+    lockRun(folder)();
+  });
+
+  it("is taken over from a process that is gone", () => {
+    const dead = spawnSync(process.execPath, ["-e", "0"]).pid;
+    writeFileSync(join(folder, "lock"), JSON.stringify({ pid: dead, host: "", since: "", started: "1" }));
+    assert.ok(isLocked(folder), "another host is believed");
+    rmSync(join(folder, "lock"));
+    const release = lockRun(folder);
+    const owner = JSON.parse(readFileSync(join(folder, "lock"), "utf8"));
+    release();
+    writeFileSync(join(folder, "lock"), JSON.stringify({ ...owner, started: "1" }));
+    assert.ok(!isLocked(folder), "a reused process id is not the owner");
+    lockRun(folder)();
+    assert.ok(!existsSync(join(folder, "lock")));
+  });
+});
+
+describe("events of a run", () => {
+  it("are followed from any number on, live, until the log is closed", async () => {
+    const log = new EventLog(folder);
+    log.add({ kind: "state", state: "RUNNING" });
+    const seen: RunEvent[] = [];
+    const reading = (async () => {
+      for await (const event of log.follow(0, new AbortController().signal)) seen.push(event);
+    })();
+    log.add({ kind: "log", level: "warn", message: "slow" });
+    await new Promise(setImmediate);
+    log.add({ kind: "state", state: "FINISHED" });
+    log.close();
+    await reading;
+    assert.deepEqual(
+      seen.map((event) => event.event),
+      [0, 1, 2],
+    );
+    const again = new EventLog(folder);
+    assert.equal(again.next, 3, "numbers go on after a restart");
+    again.close();
+  });
+
+  it("keep only the newest of consecutive phases", async () => {
+    const log = new EventLog(folder);
+    for (const done of [0, 0.5, 1]) log.add({ kind: "phase", step: 1, phase: "generate", done });
+    log.close();
+    const seen: RunEvent[] = [];
+    for await (const event of log.follow(0, new AbortController().signal)) seen.push(event);
+    assert.equal(seen.length, 1);
+    assert.equal(readJournal(join(folder, "events.jsonl")).length, 0);
+  });
+});
+
+describe("an atomic write", () => {
+  it("replaces the file and leaves nothing beside it", async () => {
+    const path = join(folder, "run.json");
+    writeFileAtomic(path, "one");
+    writeFileAtomic(path, "two");
+    assert.equal(readFileSync(path, "utf8"), "two");
+    assert.deepEqual(await readdir(folder), ["run.json"]);
+  });
+});

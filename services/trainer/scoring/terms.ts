@@ -1,0 +1,166 @@
+/**
+ * @file Reward terms: each turns a list of samples into outcomes of its own, in order. A term that fails says so per
+ * sample; a failure is never a score.
+ */
+
+import type { Outcome, RolloutSample } from "../rollout/sample.js";
+import type { TermConfig } from "../run-config.js";
+
+/** Texts to score and how. */
+export interface ClassifierRequest {
+  readonly texts: readonly string[];
+  readonly label: string | undefined;
+  readonly function: "logit" | "softmax" | "sigmoid";
+  readonly truncate: boolean;
+}
+
+/** Pairs to score and how. */
+export interface SimilarityRequest {
+  readonly pairs: readonly { candidate: string; reference: string }[];
+  readonly measure: "precision" | "recall" | "f1";
+  readonly layer: number | undefined;
+  readonly idf: boolean;
+  readonly rescale: boolean;
+}
+
+/** A scorer's answer: scores in order. Throws on failure; a ScoreRefusal names samples that can't be scored. */
+export interface Scorers {
+  classifier(
+    addresses: readonly string[],
+    request: ClassifierRequest,
+    signal: AbortSignal,
+  ): Promise<number[]>;
+  bertscore(addresses: readonly string[], request: SimilarityRequest, signal: AbortSignal): Promise<number[]>;
+}
+
+/** Some samples of a request can't be scored whatever happens; the others may be tried again without them. */
+export class ScoreRefusal extends Error {
+  override readonly name = "ScoreRefusal";
+  constructor(readonly refused: ReadonlyMap<number, string>) {
+    super([...refused].map(([i, reason]) => `sample ${i}: ${reason}`).join("; "));
+  }
+}
+
+/** Raw scores of one term for some samples. Throws as Scorers do. */
+export type RawScore = (samples: readonly RolloutSample[], signal: AbortSignal) => Promise<number[]>;
+
+/** Name of a term in metrics and reports. */
+export const termName = (term: TermConfig): string => term.name ?? term.type;
+
+/** What a term does where the run file leaves it open; a profile of PPO decides. */
+export interface TermDefaults {
+  readonly rewardText: "continuation" | "full";
+  readonly rewardTransform: "logit" | "probability";
+}
+
+/** Binds a term of the run file to the servers that score it. */
+export function rawScoreOf(
+  term: TermConfig,
+  addresses: readonly string[],
+  scorers: Scorers,
+  defaults: TermDefaults,
+): RawScore {
+  const usual = defaults.rewardText === "full" ? "full" : "response";
+  switch (term.type) {
+    case "classifier":
+      return (samples, signal) =>
+        scorers.classifier(
+          addresses,
+          {
+            texts: samples.map((sample) => scoredText(term.text ?? usual, sample)),
+            label: term.label,
+            function: term.function ?? (defaults.rewardTransform === "logit" ? "logit" : "softmax"),
+            truncate: term.truncate,
+          },
+          signal,
+        );
+    case "bertscore":
+      return (samples, signal) =>
+        scorers.bertscore(
+          addresses,
+          {
+            pairs: samples.map((sample) => ({ candidate: sample.response, reference: sample.answer })),
+            measure: term.measure,
+            layer: term.layer,
+            idf: term.idf,
+            rescale: term.rescale,
+          },
+          signal,
+        );
+    case "length":
+      return async (samples) => samples.map((sample) => lengthScore(sample.responseIds.length, term.target));
+    case "format": {
+      const pattern = new RegExp(term.pattern, "u");
+      return async (samples) =>
+        samples.map((sample) => (pattern.test(scoredText(term.text ?? usual, sample)) ? 1 : 0));
+    }
+  }
+}
+
+/** 1 at `target` tokens, falling linearly to 0 at none and at twice as many. */
+export function lengthScore(tokens: number, target: number): number {
+  return Math.max(0, 1 - Math.abs(tokens - target) / target);
+}
+
+function scoredText(which: "response" | "full", sample: RolloutSample): string {
+  return which === "full" ? sample.prompt + sample.response : sample.response;
+}
+
+/** How a failed call is tried again. */
+export interface RetryRule {
+  readonly retries: number;
+  /** Waits before attempt n (from 1); injected so that tests don't wait. */
+  readonly backoff: (attempt: number) => Promise<void>;
+  /** Told of each failed attempt. */
+  readonly onFailure: (attempt: number, error: Error) => void;
+}
+
+/**
+ * Scores every sample that can be scored: refused samples are left out and the rest tried again at once; other
+ * failures are tried again after a backoff, and at the end every sample of the call has failed with the last reason.
+ */
+export async function scoreWithRetries(
+  raw: RawScore,
+  samples: readonly RolloutSample[],
+  rule: RetryRule,
+  signal: AbortSignal,
+): Promise<Outcome[]> {
+  const outcomes = new Array<Outcome>(samples.length);
+  let open = samples.map((_, i) => i);
+  for (let attempt = 0; open.length > 0; ) {
+    try {
+      const scores = await raw(
+        open.map((i) => samples[i] as RolloutSample),
+        signal,
+      );
+      if (scores.length !== open.length) {
+        throw new Error(`asked for ${open.length} scores, got ${scores.length}`);
+      }
+      open.forEach((i, at) => {
+        const score = scores[at] as number;
+        outcomes[i] = Number.isFinite(score)
+          ? { kind: "scored", score }
+          : { kind: "failed", reason: `score is ${score}` };
+      });
+      return outcomes;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (error instanceof ScoreRefusal && error.refused.size > 0) {
+        for (const [at, reason] of error.refused) {
+          const i = open[at];
+          if (i !== undefined) outcomes[i] = { kind: "failed", reason };
+        }
+        open = open.filter((i) => outcomes[i] === undefined);
+        continue;
+      }
+      attempt += 1;
+      rule.onFailure(attempt, error as Error);
+      if (attempt > rule.retries) {
+        for (const i of open) outcomes[i] = { kind: "failed", reason: (error as Error).message };
+        return outcomes;
+      }
+      await rule.backoff(attempt);
+    }
+  }
+  return outcomes;
+}
