@@ -1,5 +1,5 @@
 /**
- * @file Names of the feed-forward activations that transformers configs use and we can compute.
+ * @file The feed-forward activations that transformers configs name and we can compute.
  */
 
 /** `hidden_act`, `activation` or `activation_function` of a config. */
