@@ -48,3 +48,16 @@ export class RunFailedError extends Error {
     super(message, options);
   }
 }
+
+/** As many runs as the trainer takes are at work. */
+export class TrainerBusyError extends Error {
+  readonly code = "QUEUE_FULL";
+  override readonly name = "TrainerBusyError";
+  readonly retryAfterMs = 10_000;
+  constructor(
+    readonly active: readonly string[],
+    readonly most: number,
+  ) {
+    super(`${most} ${most === 1 ? "run is" : "runs are"} at work already: ${active.join(", ")}`);
+  }
+}

@@ -83,10 +83,8 @@ const scoredText = {
 };
 
 const serverOfTerm = {
-  /** Addresses of running servers. */
+  /** Addresses of this term's own servers. Default: those of `servers`. */
   addresses: z.array(address).default([]),
-  /** Model directory of a server that the command line starts when there is no address. */
-  model: path.optional(),
 };
 
 const termSchema = z.discriminatedUnion("type", [
@@ -136,10 +134,25 @@ const termSchema = z.discriminatedUnion("type", [
 export type TermConfig = Frozen<z.output<typeof termSchema>>;
 
 const serversSchema = z.strictObject({
-  policy: z.array(address).default([]),
-  reference: z.array(address).default([]),
-  reward: z.array(address).default([]),
-  bertscore: z.array(address).default([]),
+  policy: z
+    .strictObject({
+      /** Servers that generate. None: the command line starts `count` of them. */
+      addresses: z.array(address).default([]),
+      count: count.default(1),
+    })
+    .prefault({}),
+  /** Servers of the reference policy, with pinned weights. None: the command line starts one. */
+  reference: z.strictObject({ addresses: z.array(address).default([]) }).prefault({}),
+  /** Servers that classify. None: the command line starts one on `model`. */
+  reward: z.strictObject({ addresses: z.array(address).default([]), model: path.optional() }).prefault({}),
+  /** Servers of BERTScore, for terms and for the evaluation. None: the command line starts one on `model`. */
+  bertscore: z
+    .strictObject({
+      addresses: z.array(address).default([]),
+      model: path.optional(),
+      layer: z.number().int().min(0).optional(),
+    })
+    .prefault({}),
   /** File with the bearer token that the servers want. */
   tokenFile: path.optional(),
   /** Certificates of TLS servers. */
@@ -198,11 +211,11 @@ const ppoSchema = z.strictObject({
   servers: serversSchema.prefault({}),
   weights: z
     .strictObject({
-      /** nats://host:port, file:/directory, or "file": the run's own directory. */
+      /** nats://host:port, file:/directory, or "auto": NATS where the command line can start it, else the run's directory. */
       bus: z
         .string()
-        .regex(/^(nats|tls|file):|^file$/, "nats://host:port, file:/directory or file")
-        .default("file"),
+        .regex(/^(nats|tls|file):.+|^auto$/, "nats://host:port, file:/directory or auto")
+        .default("auto"),
       /** Most milliseconds to wait until every policy server serves new weights. */
       timeoutMs: count.default(120_000),
     })
@@ -346,15 +359,21 @@ function resolvePaths(config: RunConfig, base: string): RunConfig {
   const data = { ...config.data, train: at(config.data.train) };
   if (data.test) data.test = at(data.test);
   if (config.kind === "ppo") {
-    const bus = config.weights.bus;
+    const { bus } = config.weights;
+    const { reward, bertscore } = config.servers;
     return Object.freeze({
       ...config,
       data,
       model: at(config.model),
       ...(config.reference ? { reference: at(config.reference) } : {}),
-      rewards: config.rewards.map((term) =>
-        "model" in term && term.model ? { ...term, model: at(term.model) } : term,
-      ),
+      servers: {
+        ...config.servers,
+        reward: { ...config.servers.reward, ...(reward.model ? { model: at(reward.model) } : {}) },
+        bertscore: {
+          ...config.servers.bertscore,
+          ...(bertscore.model ? { model: at(bertscore.model) } : {}),
+        },
+      },
       weights: {
         ...config.weights,
         bus: bus.startsWith("file:") ? `file:${at(bus.slice("file:".length))}` : bus,

@@ -1,0 +1,226 @@
+/**
+ * @file The embedded default: what a run needs and no address was given for is started here, on loopback, and stopped
+ * at the end. In: a run file. Out: addresses put into it.
+ */
+import { mkdirSync, readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { dirname, isAbsolute, join, resolve } from "node:path";
+import { parse } from "yaml";
+import { z } from "zod";
+import { findNatsServer, startNatsServer } from "../lib/weights/index.js";
+import { CliError, EXIT } from "./exit-codes.js";
+import { type RunningService, ServiceGroup, type ServiceSpec } from "./processes.js";
+
+/** The part of a run file that says which servers it needs; the trainer checks the whole. */
+const needsSchema = z.looseObject({
+  kind: z.string().optional(),
+  model: z.string().optional(),
+  reference: z.string().optional(),
+  device: z.string().optional(),
+  servers: z
+    .looseObject({
+      policy: z
+        .looseObject({ addresses: z.array(z.string()).optional(), count: z.number().optional() })
+        .optional(),
+      reference: z.looseObject({ addresses: z.array(z.string()).optional() }).optional(),
+      reward: z
+        .looseObject({ addresses: z.array(z.string()).optional(), model: z.string().optional() })
+        .optional(),
+      bertscore: z
+        .looseObject({
+          addresses: z.array(z.string()).optional(),
+          model: z.string().optional(),
+          layer: z.number().optional(),
+        })
+        .optional(),
+    })
+    .optional(),
+  weights: z.looseObject({ bus: z.string().optional() }).optional(),
+});
+
+/** A run file as the trainer gets it, and what was started for it. */
+export interface EmbeddedRun {
+  readonly trainer: RunningService;
+  /** The run file with the addresses of what was started. */
+  readonly config: string;
+  /** How weights travel, for people: "NATS (…)" or "files in …". */
+  readonly bus: string;
+  readonly services: readonly RunningService[];
+}
+
+/** What to start for a run. */
+export interface EmbeddedOptions {
+  /** Text of the run file. */
+  readonly config: string;
+  /** Relative paths of the run file start here. */
+  readonly baseDirectory: string;
+  readonly runId: string;
+  readonly runsDirectory: string;
+  /** nats://… from the command line; else a server is started where one is on the PATH. */
+  readonly nats?: string | undefined;
+  readonly logLevel?: string | undefined;
+}
+
+/** Starts and stops the processes of embedded runs; one trainer for all of them. */
+export class Embedded {
+  readonly #group: ServiceGroup;
+  readonly #cleanups: (() => Promise<void>)[] = [];
+  #trainer: RunningService | undefined;
+
+  constructor(onExit?: (name: string, how: string) => void) {
+    this.#group = new ServiceGroup(onExit);
+  }
+
+  /** Starts the trainer if there is none yet. */
+  async trainer(runsDirectory: string, logLevel?: string): Promise<RunningService> {
+    this.#trainer ??= (
+      await this.#group.start([
+        {
+          service: "trainer",
+          name: "trainer",
+          args: [
+            "--runs-dir",
+            runsDirectory,
+            ...traceArgs(join(runsDirectory, ".trainer"), "trainer"),
+            ...levelArgs(logLevel),
+          ],
+          logFile: join(runsDirectory, ".trainer", "trainer.log"),
+        },
+      ])
+    )[0] as RunningService;
+    return this.#trainer;
+  }
+
+  /** Starts what a run needs. Throws CliError with the reason and the end of the log if a process can't start. */
+  async start(options: EmbeddedOptions): Promise<EmbeddedRun> {
+    const document = parseRunFile(options.config);
+    const needs = needsSchema.safeParse(document);
+    const runDirectory = join(options.runsDirectory, options.runId);
+    const trainer = await this.trainer(options.runsDirectory, options.logLevel);
+    // a run file that is wrong here is wrong for the trainer too, which names every problem
+    if (!needs.success || needs.data.kind !== "ppo" || needs.data.model === undefined) {
+      return { trainer, config: options.config, bus: "", services: [trainer] };
+    }
+    mkdirSync(runDirectory, { recursive: true });
+    const bus = await this.#bus(needs.data.weights?.bus ?? "auto", options, runDirectory);
+    const specs = serviceSpecs(needs.data as Needs, options, runDirectory, bus.url);
+    const services = await this.#group.start(specs);
+    const addressesOf = (service: string) =>
+      services
+        .filter(({ name }) => name === service || name.startsWith(`${service}-`))
+        .map(({ address }) => address);
+    const servers = { ...(document.servers as Record<string, object> | undefined) };
+    for (const service of ["policy", "reference", "reward", "bertscore"]) {
+      const started = addressesOf(service);
+      if (started.length > 0) servers[service] = { ...servers[service], addresses: started };
+    }
+    const config = {
+      ...document,
+      servers,
+      weights: { ...(document.weights as object | undefined), bus: bus.url },
+    };
+    return { trainer, config: JSON.stringify(config), bus: bus.label, services: [trainer, ...services] };
+  }
+
+  /** Stops everything that was started, in order. */
+  async stop(): Promise<void> {
+    await this.#group.stop();
+    for (const cleanup of this.#cleanups.splice(0)) await cleanup();
+  }
+
+  /** Stops everything at once. */
+  kill(): void {
+    this.#group.kill();
+    for (const cleanup of this.#cleanups.splice(0)) void cleanup();
+  }
+
+  async #bus(
+    wanted: string,
+    options: EmbeddedOptions,
+    runDirectory: string,
+  ): Promise<{ url: string; label: string }> {
+    if (wanted !== "auto") return { url: wanted, label: wanted };
+    if (options.nats) return { url: options.nats, label: `NATS at ${options.nats}` };
+    if (await findNatsServer()) {
+      const server = await startNatsServer();
+      this.#cleanups.push(() => server.stop());
+      return { url: server.url, label: `NATS (started at ${server.url})` };
+    }
+    const folder = join(runDirectory, "weights");
+    return { url: `file:${folder}`, label: `files in ${folder} (no nats-server on the PATH)` };
+  }
+}
+
+type Needs = z.output<typeof needsSchema> & { model: string };
+
+function serviceSpecs(
+  needs: Needs,
+  options: EmbeddedOptions,
+  runDirectory: string,
+  bus: string,
+): ServiceSpec[] {
+  const at = (path: string) => (isAbsolute(path) ? path : resolve(options.baseDirectory, path));
+  const common = (name: string) => [
+    "--listen",
+    "127.0.0.1:0",
+    "--device",
+    needs.device ?? "cpu",
+    "--threads",
+    String(availableParallelism()),
+    ...traceArgs(join(runDirectory, "traces"), name),
+    ...levelArgs(options.logLevel),
+  ];
+  const spec = (service: string, name: string, args: readonly string[]): ServiceSpec => ({
+    service,
+    name,
+    args: [...args, ...common(name)],
+    logFile: join(runDirectory, "logs", `${name}.log`),
+  });
+  const { policy, reference, reward, bertscore } = needs.servers ?? {};
+  const specs: ServiceSpec[] = [];
+  if (!policy?.addresses?.length) {
+    const count = policy?.count ?? 1;
+    for (let i = 1; i <= count; i++) {
+      specs.push(
+        spec("policy", count === 1 ? "policy" : `policy-${i}`, [
+          ...["--model", at(needs.model)],
+          ...["--weights", bus, "--run", options.runId],
+        ]),
+      );
+    }
+  }
+  if (!reference?.addresses?.length) {
+    specs.push(spec("policy", "reference", ["--model", at(needs.reference ?? needs.model), "--pinned"]));
+  }
+  if (!reward?.addresses?.length && reward?.model) {
+    specs.push(spec("reward", "reward", ["--model", at(reward.model)]));
+  }
+  if (!bertscore?.addresses?.length && bertscore?.model) {
+    const layer = bertscore.layer === undefined ? [] : ["--layer", String(bertscore.layer)];
+    specs.push(spec("bertscore", "bertscore", ["--model", at(bertscore.model), ...layer]));
+  }
+  return specs;
+}
+
+/** Reads a run file; "-" is standard input. Throws CliError if it can't be read. */
+export function readRunFile(path: string): { config: string; baseDirectory: string } {
+  try {
+    const config = readFileSync(path === "-" ? 0 : path, "utf8");
+    return { config, baseDirectory: path === "-" ? process.cwd() : dirname(resolve(path)) };
+  } catch (error) {
+    throw new CliError(`run file ${path}: ${(error as Error).message}`, EXIT.usage, { cause: error });
+  }
+}
+
+function parseRunFile(text: string): Record<string, unknown> {
+  try {
+    const document: unknown = parse(text);
+    if (typeof document === "object" && document !== null) return document as Record<string, unknown>;
+  } catch {
+    // the trainer says what is wrong with it
+  }
+  return {};
+}
+
+const traceArgs = (folder: string, name: string) => ["--trace-file", join(folder, `${name}.jsonl`)];
+const levelArgs = (level: string | undefined) => (level ? ["--log-level", level] : []);

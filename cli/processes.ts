@@ -1,0 +1,140 @@
+/**
+ * @file Services as child processes on loopback: the embedded default. Each is `rlhf serve …` like any other; it says when
+ * it is ready, its log goes to a file, and it ends when we end, however we end (its IPC channel closes with us).
+ */
+import { type ChildProcess, fork } from "node:child_process";
+import { closeSync, mkdirSync, openSync, readFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { fileURLToPath } from "node:url";
+import { CliError, EXIT } from "./exit-codes.js";
+
+/** What a service says when it is ready. */
+export interface Ready {
+  readonly event: "ready";
+  readonly service: string;
+  readonly address: string;
+  readonly adminAddress?: string;
+  readonly pid: number;
+}
+
+/** A service to start. */
+export interface ServiceSpec {
+  /** "policy", "reward", "bertscore" or "trainer". */
+  readonly service: string;
+  /** Name among the processes, e.g. "reference". */
+  readonly name: string;
+  readonly args: readonly string[];
+  readonly logFile: string;
+  /** Most milliseconds until it is ready. */
+  readonly timeoutMs?: number;
+}
+
+/** A running service. */
+export interface RunningService extends Ready {
+  readonly name: string;
+  readonly logFile: string;
+}
+
+const MAIN = fileURLToPath(new URL("./main.js", import.meta.url));
+const DRAIN_MS = 32_000; // a service's own hard limit is 30 s
+
+/** Starts services and stops what it started. */
+export class ServiceGroup {
+  readonly #children = new Map<string, ChildProcess>();
+  #stopping = false;
+
+  /** `onExit` hears of a service that ended by itself. */
+  constructor(private readonly onExit: (name: string, how: string) => void = () => {}) {}
+
+  /** Starts several at once; if one fails, stops all and throws CliError with the end of its log. */
+  async start(specs: readonly ServiceSpec[]): Promise<RunningService[]> {
+    const results = await Promise.allSettled(specs.map((spec) => this.#startOne(spec)));
+    const failure = results.find((result) => result.status === "rejected");
+    if (failure) {
+      await this.stop();
+      throw failure.reason;
+    }
+    return results.map((result) => (result as PromiseFulfilledResult<RunningService>).value);
+  }
+
+  /** Ends every service in order: asks, waits, and kills what does not go. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    await Promise.all(
+      [...this.#children.values()].map(
+        (child) =>
+          new Promise<void>((resolve) => {
+            if (child.exitCode !== null || child.signalCode !== null) return resolve();
+            const kill = setTimeout(() => child.kill("SIGKILL"), DRAIN_MS);
+            child.once("exit", () => {
+              clearTimeout(kill);
+              resolve();
+            });
+            child.kill("SIGTERM");
+          }),
+      ),
+    );
+    this.#children.clear();
+  }
+
+  /** Ends every service at once, for a second Ctrl-C. */
+  kill(): void {
+    this.#stopping = true;
+    for (const child of this.#children.values()) child.kill("SIGKILL");
+  }
+
+  #startOne(spec: ServiceSpec): Promise<RunningService> {
+    mkdirSync(dirname(spec.logFile), { recursive: true });
+    const log = openSync(spec.logFile, "a");
+    const child = fork(MAIN, ["serve", spec.service, ...spec.args], {
+      stdio: ["ignore", log, log, "ipc"],
+      detached: true, // its own process group: Ctrl-C reaches us alone, and we end them in order
+      serialization: "advanced",
+    });
+    closeSync(log);
+    this.#children.set(spec.name, child);
+    return new Promise<RunningService>((resolve, reject) => {
+      let ready = false;
+      const fail = (why: string, exitCode: number = EXIT.unavailable) => {
+        clearTimeout(timer);
+        reject(new CliError(`${spec.name}: ${why}\n${logEnd(spec.logFile)}`, exitCode));
+      };
+      const timer = setTimeout(() => fail("not ready in time"), spec.timeoutMs ?? 120_000);
+      child.once("error", (error) => fail(error.message));
+      child.once("exit", (code, signal) => {
+        const how = signal ? `ended by ${signal}` : `ended with status ${code}`;
+        this.#children.delete(spec.name);
+        if (!ready) fail(how, code === EXIT.usage ? EXIT.usage : EXIT.unavailable);
+        else if (!this.#stopping) this.onExit(spec.name, how);
+      });
+      child.on("message", (message: unknown) => {
+        if ((message as Partial<Ready>)?.event !== "ready") return;
+        ready = true;
+        clearTimeout(timer);
+        resolve({ ...(message as Ready), name: spec.name, logFile: spec.logFile });
+      });
+    });
+  }
+}
+
+/** The last lines of a log, for an error message: of JSON lines their messages. */
+function logEnd(path: string): string {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch {
+    return "";
+  }
+  const lines = text.trimEnd().split("\n").slice(-8);
+  return [
+    ...lines.map((line) => {
+      try {
+        const { msg, err } = JSON.parse(line) as { msg?: string; err?: { message?: string } };
+        return `  ${msg ?? line}${err?.message ? `: ${err.message}` : ""}`;
+      } catch {
+        return `  ${line}`;
+      }
+    }),
+    `  (whole log: ${path})`,
+  ].join("\n");
+}

@@ -1,0 +1,332 @@
+/**
+ * @file The runs of one trainer: starts, resumes, pauses, stops, lists and watches them. Holds no mathematics; each kind of
+ * run hands in its work.
+ */
+import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { stringify } from "yaml";
+import { RunInterrupted, RunStateError, TrainerBusyError, UnknownRunError } from "../errors.js";
+import { parseRunConfig, type RunConfig } from "../run-config.js";
+import { checkResumeConfig } from "./changed-config.js";
+import { CheckpointStore } from "./checkpoint-store.js";
+import type { Runner } from "./context.js";
+import { EventLog, type RunEvent, type RunState } from "./events.js";
+import { writeFileAtomic } from "./files.js";
+import { Journal, readJournal } from "./journal.js";
+import { isLocked, lockRun } from "./lock.js";
+import { type RunRecord, readRunRecord, writeRunRecord } from "./record.js";
+
+/** A logger in pino's manner. */
+export interface Log {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+/** What a manager needs. */
+export interface RunManagerOptions {
+  readonly runsDirectory: string;
+  readonly runners: { readonly [K in RunConfig["kind"]]: Runner<Extract<RunConfig, { kind: K }>> };
+  readonly log: Log;
+  /** Most runs at a time. */
+  readonly maxActive?: number;
+}
+
+interface ActiveRun {
+  readonly events: EventLog;
+  readonly abort: AbortController;
+  request: "paused" | "stopped" | undefined;
+  record: RunRecord;
+  readonly done: Promise<void>;
+}
+
+const ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
+const RESUMABLE: readonly RunState[] = ["PAUSED", "STOPPED", "FAILED", "INTERRUPTED"];
+
+/** The runs below one directory. */
+export class RunManager {
+  readonly #active = new Map<string, ActiveRun>();
+
+  constructor(private readonly options: RunManagerOptions) {
+    mkdirSync(options.runsDirectory, { recursive: true });
+  }
+
+  /**
+   * Checks a run file and starts the run. Throws ConfigError (every problem named), RunStateError if the name is taken,
+   * TrainerBusyError if enough runs are active.
+   */
+  start(configText: string, baseDirectory: string, runId?: string): RunRecord {
+    const config = parseRunConfig(configText, baseDirectory);
+    const id = runId ?? this.#newId(config.kind);
+    if (!ID.test(id)) {
+      throw new RunStateError(
+        `run_id: ${JSON.stringify(id)} → letters, digits, '.', '_' and '-', at most 100`,
+      );
+    }
+    this.#admit();
+    const directory = join(this.options.runsDirectory, id);
+    if (existsSync(join(directory, "run.json"))) {
+      throw new RunStateError(`run_id: ${id} exists already; resume it, or choose another name`);
+    }
+    mkdirSync(directory, { recursive: true });
+    const record: RunRecord = {
+      id,
+      kind: config.kind,
+      state: "STARTING",
+      step: 0,
+      totalSteps: 0,
+      startedAt: new Date().toISOString(),
+      reason: "",
+      weightsBus: "",
+      modelDirectory: "",
+      metrics: {},
+    };
+    return this.#launch(directory, config, record, false);
+  }
+
+  /**
+   * Goes on with a run from its newest good checkpoint. `configText` may differ from the run's own only in fields that
+   * may change; RunStateError names those that may not.
+   */
+  resume(id: string, configText?: string): RunRecord {
+    const { directory, record } = this.#find(id);
+    if (!RESUMABLE.includes(record.state)) {
+      throw new RunStateError(
+        `run ${id} is ${record.state}; only ${RESUMABLE.join(", ")} runs can be resumed`,
+      );
+    }
+    this.#admit();
+    const kept = parseRunConfig(readFileSync(join(directory, "run.yaml"), "utf8"), directory);
+    const config = configText === undefined ? kept : parseRunConfig(configText, directory);
+    checkResumeConfig(kept, config);
+    return this.#launch(directory, config, { ...record, state: "STARTING", reason: "" }, true);
+  }
+
+  /** Asks a run to pause or stop at the end of its step. */
+  request(id: string, how: "paused" | "stopped"): RunRecord {
+    const active = this.#active.get(id);
+    if (!active) {
+      const { record } = this.#find(id);
+      if (how === "stopped" && (record.state === "PAUSED" || record.state === "INTERRUPTED")) {
+        const stopped: RunRecord = { ...record, state: "STOPPED" };
+        writeRunRecord(join(this.options.runsDirectory, id), stopped);
+        return stopped;
+      }
+      throw new RunStateError(`run ${id} is ${record.state}; only a run at work can be ${how}`);
+    }
+    active.request = how;
+    return active.record;
+  }
+
+  /** One run. Throws UnknownRunError. */
+  get(id: string): { record: RunRecord; directory: string; config: string } {
+    const { directory, record } = this.#find(id);
+    const path = join(directory, "run.yaml");
+    return { directory, record, config: existsSync(path) ? readFileSync(path, "utf8") : "" };
+  }
+
+  /** All runs, newest first. A directory whose run.json can't be read is left out, with a warning. */
+  list(): RunRecord[] {
+    const records = readdirSync(this.options.runsDirectory, { withFileTypes: true }).flatMap((entry) => {
+      if (!entry.isDirectory() || !ID.test(entry.name)) return [];
+      try {
+        return [this.#find(entry.name).record];
+      } catch (error) {
+        if (!(error instanceof UnknownRunError)) {
+          this.options.log.warn({ run: entry.name, err: error }, "run.json can't be read");
+        }
+        return [];
+      }
+    });
+    return records.sort((a, b) => b.startedAt.localeCompare(a.startedAt) || a.id.localeCompare(b.id));
+  }
+
+  /** Events of a run from number `from` on; live while it is at work. */
+  async *watch(id: string, from: number, signal: AbortSignal): AsyncGenerator<RunEvent> {
+    const active = this.#active.get(id);
+    if (active) {
+      yield* active.events.follow(from, signal);
+      return;
+    }
+    const { directory } = this.#find(id);
+    for (const event of readJournal(join(directory, "events.jsonl")) as RunEvent[]) {
+      if (event.event >= from) yield event;
+    }
+  }
+
+  /** Pauses every run at the end of its step; after `graceMs` aborts what still works. */
+  async drain(graceMs: number): Promise<void> {
+    const working = [...this.#active.values()];
+    for (const run of working) run.request ??= "paused";
+    const timer = setTimeout(() => {
+      for (const run of working) run.abort.abort(new Error("the trainer is shutting down"));
+    }, graceMs);
+    await Promise.all(working.map((run) => run.done));
+    clearTimeout(timer);
+  }
+
+  /** Resolves when the run has ended, for tests and one-shot use. */
+  async finished(id: string): Promise<RunRecord> {
+    await this.#active.get(id)?.done;
+    return this.#find(id).record;
+  }
+
+  #admit(): void {
+    const most = this.options.maxActive ?? 1;
+    if (this.#active.size >= most) throw new TrainerBusyError([...this.#active.keys()], most);
+  }
+
+  #newId(kind: string): string {
+    const stamp = new Date()
+      .toISOString()
+      .replace(/\.\d+Z$/, "")
+      .replace(/[:T]/g, "-");
+    for (let n = 1; ; n++) {
+      const id = n === 1 ? `${kind}-${stamp}` : `${kind}-${stamp}-${n}`;
+      if (!existsSync(join(this.options.runsDirectory, id))) return id;
+    }
+  }
+
+  #find(id: string): { directory: string; record: RunRecord } {
+    const directory = join(this.options.runsDirectory, id);
+    const active = this.#active.get(id);
+    if (active) return { directory, record: active.record };
+    const record = ID.test(id) ? readRunRecord(directory) : undefined;
+    if (!record) throw new UnknownRunError(id);
+    const atWork = record.state === "STARTING" || record.state === "RUNNING";
+    if (atWork && !isLocked(directory)) {
+      return {
+        directory,
+        record: {
+          ...record,
+          state: "INTERRUPTED",
+          reason: record.reason || "its process ended without a word",
+        },
+      };
+    }
+    return { directory, record };
+  }
+
+  #launch(directory: string, config: RunConfig, record: RunRecord, resuming: boolean): RunRecord {
+    const release = lockRun(directory);
+    let events: EventLog;
+    try {
+      writeFileAtomic(join(directory, "run.yaml"), stringify(config));
+      writeRunRecord(directory, record);
+      events = new EventLog(directory);
+    } catch (error) {
+      release();
+      throw error;
+    }
+    const abort = new AbortController();
+    let settle = () => {};
+    const done = new Promise<void>((resolve) => {
+      settle = resolve;
+    });
+    const run: ActiveRun = { events, abort, request: undefined, record, done };
+    this.#active.set(record.id, run);
+    void this.#work(run, directory, config, resuming).finally(() => {
+      this.#active.delete(record.id);
+      release();
+      settle();
+    });
+    return record;
+  }
+
+  /** Works a run to its end, whatever that is; never throws. */
+  async #work(run: ActiveRun, directory: string, config: RunConfig, resuming: boolean): Promise<void> {
+    const { log } = this.options;
+    const update = (change: Partial<RunRecord>) => {
+      run.record = { ...run.record, ...change };
+      writeRunRecord(directory, run.record);
+    };
+    const enter = (state: RunState, change: Partial<RunRecord> = {}) => {
+      update({ ...change, state });
+      const reason = change.reason ? { reason: change.reason } : {};
+      run.events.add({ kind: "state", state, ...reason });
+    };
+    let journal: Journal | undefined;
+    try {
+      enter("STARTING");
+      const checkpoints = new CheckpointStore(directory, config.checkpoint);
+      const say = (
+        level: "info" | "warn" | "error",
+        message: string,
+        fields?: Readonly<Record<string, string>>,
+      ) => {
+        log[level]({ run: run.record.id, ...fields }, message);
+        run.events.add({ kind: "log", level, message, ...(fields ? { fields } : {}) });
+      };
+      const resumeFrom = resuming
+        ? await checkpoints.latest((folder, why) => say("warn", `checkpoint ${folder} is damaged: ${why}`))
+        : undefined;
+      const metrics = new Journal(join(directory, "metrics.jsonl"), resuming ? metricsBytes(resumeFrom) : 0);
+      journal = metrics;
+      if (resumeFrom) say("info", `resuming after step ${resumeFrom.step}`);
+      else if (resuming) say("warn", "no good checkpoint: starting from the beginning");
+      let startStep = resumeFrom?.step ?? 0;
+      let startTime = performance.now();
+      const runner = this.options.runners[config.kind] as Runner;
+      const { modelDirectory } = await runner({
+        id: run.record.id,
+        directory,
+        config,
+        checkpoints,
+        resumeFrom,
+        signal: run.abort.signal,
+        requested: () => run.request,
+        log: say,
+        running: (totalSteps, weightsBus = "") => {
+          startTime = performance.now();
+          startStep = resumeFrom?.step ?? 0;
+          enter("RUNNING", { totalSteps, weightsBus, step: startStep });
+        },
+        phase: (step, phase, share) => void run.events.add({ kind: "phase", step, phase, done: share }),
+        step: (step, values) => {
+          metrics.append({ step, ...values });
+          const { totalSteps } = run.record;
+          const each = (performance.now() - startTime) / 1000 / Math.max(1, step - startStep);
+          update({ step, metrics: { ...values } });
+          run.events.add({
+            kind: "step",
+            step,
+            totalSteps,
+            metrics: values,
+            secondsLeft: each * (totalSteps - step),
+          });
+        },
+        published: (weights) => update({ weights }),
+        metricsBytes: () => metrics.bytes,
+      });
+      enter("FINISHED", { modelDirectory });
+    } catch (error) {
+      this.#ended(run, error as Error, enter);
+    } finally {
+      journal?.close();
+      run.events.close();
+    }
+  }
+
+  #ended(run: ActiveRun, error: Error, enter: (state: RunState, change?: Partial<RunRecord>) => void): void {
+    const { log } = this.options;
+    try {
+      if (error instanceof RunInterrupted) {
+        enter(error.how === "paused" ? "PAUSED" : "STOPPED", { reason: error.message });
+      } else if (run.abort.signal.aborted) {
+        enter("INTERRUPTED", { reason: (run.abort.signal.reason as Error).message });
+      } else {
+        log.error({ run: run.record.id, err: error }, "run failed");
+        enter("FAILED", { reason: error.message });
+      }
+    } catch (failure) {
+      // a full disk, say: what the directory holds says "at work", and without its lock that reads as interrupted
+      log.error({ run: run.record.id, err: failure }, "the run's end could not be written");
+    }
+  }
+}
+
+/** How long metrics.jsonl was at a checkpoint; 0 without one. */
+function metricsBytes(checkpoint: { state: unknown } | undefined): number {
+  const bytes = (checkpoint?.state as { metricsBytes?: unknown } | undefined)?.metricsBytes;
+  return typeof bytes === "number" ? bytes : 0;
+}
