@@ -8,14 +8,16 @@ import type { Gpt2Config } from "./config.js";
 import { attend, attentionScale, gpt2Layers, gpt2Logits, splitHeads } from "./gpt2.js";
 import { selectRows } from "./gpt2-scoring.js";
 
-/** How the graph attends. */
-export interface Gpt2RolloutOptions {
-  /**
-   * `kernel`: ONNX Runtime's GroupQueryAttention (com.microsoft), whose cost follows each row's own length. It exists for
-   * float32 on CPU; its CUDA kernel knows half precision only. `masked`: plain operators that any engine has; cost
-   * follows the cache's capacity. Default `kernel`.
-   */
-  readonly attention?: "kernel" | "masked";
+/**
+ * How the graph attends. `kernel`: ONNX Runtime's GroupQueryAttention (com.microsoft), whose cost follows each row's own
+ * length; it exists for float32 on CPU, with heads whose width is a multiple of 8. `masked`: plain operators that any
+ * engine has and any width suits; cost follows the cache's capacity.
+ */
+export type RolloutAttention = "kernel" | "masked";
+
+/** The faster attention that a device has for this model. */
+export function rolloutAttention(config: Gpt2Config, device: "cpu" | "cuda" | "webgpu"): RolloutAttention {
+  return device === "cpu" && (config.hiddenSize / config.heads) % 8 === 0 ? "kernel" : "masked";
 }
 
 /** Name of a block's cache among the inputs of a rollout graph; the output that replaces it is `present.…`. */
@@ -37,7 +39,7 @@ export function presentName(layer: number, kind: "key" | "value"): string {
  * `present.{i}.value`, to be bound to the past's own memory.
  * Either all rows bring one token each, or all are prompts with nothing cached.
  */
-export function gpt2RolloutGraph(config: Gpt2Config, options: Gpt2RolloutOptions = {}): Graph {
+export function gpt2RolloutGraph(config: Gpt2Config, attention = rolloutAttention(config, "cpu")): Graph {
   const graph = new Graph("gpt2-rollout");
   const inputIds = graph.input("input_ids", "int64", ["batch", "time"]);
   const positionIds = graph.input("position_ids", "int64", ["batch", "time"]);
@@ -52,7 +54,7 @@ export function gpt2RolloutGraph(config: Gpt2Config, options: Gpt2RolloutOptions
   const states = gpt2Layers(config, { inputIds, positionIds }, (qkv, layer) => {
     const past = { key: cache(layer, "key"), value: cache(layer, "value") };
     const step =
-      options.attention === "masked"
+      attention === "masked"
         ? maskedAttention(config, layer, qkv, past, positionIds)
         : kernelAttention(config, layer, qkv, past, lengths, longest);
     graph.output(presentName(layer, "key"), step.key);
