@@ -39,6 +39,8 @@ export interface CompileOptions {
    * where every run has the same shapes.
    */
   fixedShapes?: boolean;
+  /** Path prefix of a profile (Chrome trace, one event per operator), written when the program is released. */
+  profile?: string;
 }
 
 /** Counters for leak tests; all return to their earlier values when everything made since has been released. */
