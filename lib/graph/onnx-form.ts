@@ -19,6 +19,8 @@ export interface EmitOptions {
   /** Value names; "" is an absent optional input. */
   readonly inputs?: readonly string[];
   readonly outputs?: readonly string[];
+  /** Leave out results that nothing reads; only for kernels that then skip computing them. Default false. */
+  readonly omitUnread?: boolean;
 }
 
 /** What an op's ONNX form is given. */

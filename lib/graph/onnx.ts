@@ -136,14 +136,16 @@ class Writer {
   #node(
     type: string,
     attrs: Readonly<Record<string, OnnxAttr>>,
-    { domain, inputs = [], outputs = [] }: EmitOptions,
+    { domain, inputs = [], outputs = [], omitUnread = false }: EmitOptions,
   ): void {
     this.nodes.push(
       create(NodeProtoSchema, {
         name: this.#fresh(`node/${type}`),
         opType: type,
         input: trimEnd(inputs),
-        output: trimEnd(outputs),
+        output: omitUnread
+          ? trimEnd(outputs)
+          : outputs.map((output) => output || this.#fresh(`unread/${type}`)),
         attribute: Object.entries(attrs).map(([name, value]) => attribute(name, value)),
         ...(domain ? { domain } : {}),
       }),

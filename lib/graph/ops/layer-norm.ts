@@ -53,7 +53,8 @@ const layerNormOp = defineOp<LayerNormAttrs>("LayerNorm", {
       needs[2] ? unbroadcast(dy, bias.shape) : undefined,
     ];
   },
-  onnx: (emit, { eps }) => emit.node("LayerNormalization", { axis: -1, epsilon: float(eps) }),
+  onnx: (emit, { eps }) =>
+    emit.node("LayerNormalization", { axis: -1, epsilon: float(eps) }, { omitUnread: true }),
 });
 
 /** (x − mean) / √(variance + eps) · weight + bias over the last axis, with the biased variance; eps default 1e-5. */
