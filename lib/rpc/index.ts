@@ -1,0 +1,44 @@
+/** @file The server kit and the client kit: what every service and every caller of one shares. */
+export { AddressError } from "./addresses.js";
+export { type Role, TokenFileError } from "./auth.js";
+export {
+  type BackendState,
+  type CallOptions,
+  type Client,
+  type ClientMethod,
+  type ClientOptions,
+  createClient,
+} from "./client.js";
+export { codeRule, codeTable, type ErrorCode, statusName } from "./codes.js";
+export { type DrainOptions, drainOnSignals } from "./drain.js";
+export {
+  CancelledError,
+  DeadlineError,
+  DrainingError,
+  type ErrorFacts,
+  ForbiddenError,
+  InvalidFieldError,
+  KitError,
+  NotReadyError,
+  QueueFullError,
+  UnauthenticatedError,
+  type Violation,
+  WorkerCrashedError,
+} from "./errors.js";
+export {
+  type CallContext,
+  type Handlers,
+  type ImplementOptions,
+  implement,
+  type ServiceImplementation,
+} from "./implement.js";
+export { resolveLimits, type ServerLimits } from "./limits.js";
+export { isLoopback, ListenError } from "./listen.js";
+export { type Logger, silentLog } from "./log.js";
+export { announceReady, type ReadyMessage } from "./ready.js";
+export type { RetryPolicy } from "./retry.js";
+export { RpcError } from "./rpc-error.js";
+export { type RunningServer, type ServerOptions, startServer } from "./server.js";
+export { buildVersion, instanceName, type ServerFacts, serverInfo } from "./server-info.js";
+export { type ClientTls, type ServerTls, TlsError } from "./tls.js";
+export { FieldCheck, ListCheck, NumberCheck, TextCheck, Validator } from "./validate.js";
