@@ -1,0 +1,14 @@
+/**
+ * @file Tokenizers: loaded from a model directory, or trained from texts.
+ */
+export { TokenizerError } from "./errors.js";
+export { loadTokenizer } from "./load.js";
+export { createTokenizer, type TokenizerSettings } from "./tokenizer.js";
+export {
+  type DecodeOptions,
+  type EncodeOptions,
+  type Encoding,
+  SPECIAL_ROLES,
+  type SpecialRole,
+  type Tokenizer,
+} from "./types.js";
