@@ -23,6 +23,11 @@ export interface PpoOptions {
   learningRate: number;
   /** Global gradient norm to clip to; null for no clipping. Run loop: goes to the learner. */
   maxGradNorm: number | null;
+  /**
+   * Optimizer steps whose gradient is clipped: `all`, or only the `first` of a run, as TRL v0.7.11 had it (its iterator over
+   * the weights was used up by then). Run loop: goes to the learner.
+   */
+  gradClipping: "all" | "first";
   /** Discount per token. */
   gamma: number;
   /** GAE's λ. */
@@ -96,6 +101,7 @@ const DEFAULT: PpoOptions = {
   epochs: 4,
   learningRate: 1e-5,
   maxGradNorm: 1,
+  gradClipping: "all",
   gamma: 1,
   lambda: 0.95,
   clipRange: 0.2,
@@ -178,6 +184,7 @@ const ppoOverrides = z.strictObject({
   epochs: count.optional(),
   learningRate: z.number().min(0).optional(),
   maxGradNorm: positive.nullable().optional(),
+  gradClipping: z.enum(["all", "first"]).optional(),
   gamma: share.optional(),
   lambda: share.optional(),
   clipRange: positive.optional(),

@@ -1,0 +1,181 @@
+/**
+ * @file Adam (arXiv:1412.6980) and AdamW (arXiv:1711.05101) as a graph of its own, run chunk by chunk over the flat buffers
+ * and in place. Formula and order of operations are those of torch's single-tensor Adam, so results agree to the last digits.
+ */
+import type { Engine, EngineTensor, Program } from "../../../lib/engine/index.js";
+import { Graph } from "../../../lib/graph/index.js";
+import { type Chunk, cutChunks, releaseChunks } from "./chunks.js";
+import { LearnerStateError } from "./errors.js";
+import { type HostParameter, ParameterBuffer } from "./parameter-store.js";
+
+const { fround } = Math;
+
+/** Settings of Adam. */
+export interface AdamOptions {
+  /** Decay of the first moment; default 0.9. */
+  beta1?: number;
+  /** Decay of the second moment; default 0.999. */
+  beta2?: number;
+  /** Added to the root of the second moment; default 1e-8. */
+  epsilon?: number;
+  /** Decoupled weight decay (AdamW) of matrices; biases and norms do not decay. Default 0, which is Adam. */
+  weightDecay?: number;
+}
+
+/** Moments and step count, to go on from a checkpoint bit for bit. */
+export interface AdamState {
+  /** Optimizer steps taken. */
+  step: number;
+  /** First moments by weight. */
+  moment1: Map<string, HostParameter>;
+  /** Second moments by weight. */
+  moment2: Map<string, HostParameter>;
+}
+
+/** Scalars that change from step to step; "decay" is fed only where weights decay. */
+const SCALARS = ["gradientScale", "correction2", "negativeStepSize", "decay"] as const;
+type Scalars = Record<(typeof SCALARS)[number], EngineTensor>;
+
+const FIRST = "first moment of";
+const SECOND = "second moment of";
+
+/** The optimizer of one model. */
+export class Adam {
+  readonly #options: Required<AdamOptions>;
+  readonly #program: Program;
+  readonly #moment1: ParameterBuffer;
+  readonly #moment2: ParameterBuffer;
+  readonly #chunks: Chunk<"weight" | "gradient" | "moment1" | "moment2">[];
+  readonly #scalars: Scalars;
+  readonly #noDecay: EngineTensor;
+  readonly #matrixSize: number;
+  #step = 0;
+
+  private constructor(
+    engine: Engine,
+    program: Program,
+    weights: ParameterBuffer,
+    gradients: ParameterBuffer,
+    options: Required<AdamOptions>,
+  ) {
+    this.#options = options;
+    this.#program = program;
+    this.#matrixSize = weights.layout.matrixSize;
+    this.#moment1 = new ParameterBuffer(engine, weights.layout);
+    this.#moment2 = new ParameterBuffer(engine, weights.layout);
+    this.#chunks = cutChunks(
+      engine,
+      {
+        weight: weights.flat,
+        gradient: gradients.flat,
+        moment1: this.#moment1.flat,
+        moment2: this.#moment2.flat,
+      },
+      this.#matrixSize,
+    );
+    const scalar = () => engine.tensor("float32", [], Float32Array.of(1));
+    this.#scalars = Object.fromEntries(SCALARS.map((name) => [name, scalar()])) as Scalars;
+    this.#noDecay = scalar();
+  }
+
+  /** An optimizer that updates `weights` by `gradients`, with moments of zero. */
+  static async create(
+    engine: Engine,
+    weights: ParameterBuffer,
+    gradients: ParameterBuffer,
+    { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0 }: AdamOptions = {},
+  ): Promise<Adam> {
+    const options = { beta1, beta2, epsilon, weightDecay };
+    return new Adam(engine, await engine.compile(adamGraph(options)), weights, gradients, options);
+  }
+
+  /** Optimizer steps taken so far. */
+  get step(): number {
+    return this.#step;
+  }
+
+  /** Updates every weight in place. The gradients are used times `gradientScale` (from clipping), and left as they are. */
+  async update({
+    learningRate,
+    gradientScale,
+  }: {
+    learningRate: number;
+    gradientScale: number;
+  }): Promise<void> {
+    const { beta1, beta2, weightDecay } = this.#options;
+    this.#step += 1;
+    const correction1 = 1 - beta1 ** this.#step;
+    const correction2 = 1 - beta2 ** this.#step;
+    const values = {
+      gradientScale,
+      decay: 1 - learningRate * weightDecay,
+      correction2: Math.sqrt(correction2),
+      negativeStepSize: -(learningRate / correction1),
+    };
+    for (const name of SCALARS) this.#scalars[name].write(Float32Array.of(values[name]));
+    const { decay, ...common } = this.#scalars;
+    for (const { offset, views } of this.#chunks) {
+      const decaying: Partial<Scalars> =
+        weightDecay === 0 ? {} : { decay: offset < this.#matrixSize ? decay : this.#noDecay };
+      await this.#program.run({ ...views, ...common, ...decaying } as Record<string, EngineTensor>, {
+        nextWeight: views.weight,
+        nextMoment1: views.moment1,
+        nextMoment2: views.moment2,
+      });
+    }
+  }
+
+  /** A copy of the moments, for a checkpoint. */
+  async exportState(): Promise<AdamState> {
+    return { step: this.#step, moment1: await this.#moment1.read(), moment2: await this.#moment2.read() };
+  }
+
+  /** Goes on from a checkpoint. Throws LearnerStateError, and changes nothing, where a moment is missing or does not fit. */
+  importState({ step, moment1, moment2 }: AdamState): void {
+    if (!Number.isSafeInteger(step) || step < 0) {
+      throw new LearnerStateError(`optimizer step: expected a whole number from 0, got ${step}`);
+    }
+    const [first, second] = [dataOf(moment1), dataOf(moment2)];
+    this.#moment1.check(first, FIRST);
+    this.#moment2.check(second, SECOND);
+    this.#moment1.write(first, FIRST);
+    this.#moment2.write(second, SECOND);
+    this.#step = step;
+  }
+
+  /** Idempotent. */
+  release(): void {
+    releaseChunks(this.#chunks);
+    for (const name of SCALARS) this.#scalars[name].release();
+    this.#noDecay.release();
+    this.#moment1.release();
+    this.#moment2.release();
+    this.#program.release();
+  }
+}
+
+function dataOf(parameters: ReadonlyMap<string, HostParameter>): Map<string, Float32Array> {
+  return new Map([...parameters].map(([name, { data }]) => [name, data]));
+}
+
+/** One update of a chunk [n]. In: weight, gradient, moments, scalars. Out: next weight and moments. */
+function adamGraph({ beta1, beta2, epsilon, weightDecay }: Required<AdamOptions>): Graph {
+  const graph = new Graph("adam");
+  const vector = (name: string) => graph.input(name, "float32", ["n"]);
+  const scalar = (name: (typeof SCALARS)[number]) => graph.input(name, "float32", []);
+  const weight = vector("weight");
+  const raw = vector("gradient");
+  const moment1 = vector("moment1");
+  const moment2 = vector("moment2");
+  const gradient = raw.mul(scalar("gradientScale"));
+  // torch: m.lerp_(g, 1 - β1); s.mul_(β2).addcmul_(g, g, value=1 - β2)
+  const next1 = moment1.add(gradient.sub(moment1).mul(fround(1 - beta1)));
+  const next2 = moment2.mul(fround(beta2)).add(gradient.mul(fround(1 - beta2)).mul(gradient));
+  const denominator = next2.sqrt().div(scalar("correction2")).add(fround(epsilon));
+  const kept = weightDecay === 0 ? weight : weight.mul(scalar("decay"));
+  const change = next1.mul(scalar("negativeStepSize")).div(denominator);
+  graph.output("nextWeight", kept.add(change));
+  graph.output("nextMoment1", next1);
+  graph.output("nextMoment2", next2);
+  return graph;
+}
