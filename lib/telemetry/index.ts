@@ -22,6 +22,7 @@ export {
   upDownCounter,
 } from "./instruments.js";
 export { createLog, LOG_LEVELS, type Log, type LogLevel, redactText, silentLog } from "./log.js";
+export { readTraceFile, type SpanRecord } from "./otlp-spans.js";
 export { startTelemetry, type Telemetry, type TelemetryOptions } from "./telemetry.js";
 export {
   activeTraceIds,

@@ -5,16 +5,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
-import {
-  context,
-  DiagLogLevel,
-  diag,
-  type Meter,
-  metrics,
-  propagation,
-  type Tracer,
-  trace,
-} from "@opentelemetry/api";
+import { context, DiagLogLevel, diag, type Meter, metrics, type Tracer, trace } from "@opentelemetry/api";
 import { OTLPMetricExporter } from "@opentelemetry/exporter-metrics-otlp-proto";
 import { OTLPTraceExporter } from "@opentelemetry/exporter-trace-otlp-proto";
 import {
