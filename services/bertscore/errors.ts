@@ -1,35 +1,14 @@
 /**
- * @file Errors of the BERTScore service that callers can act on; `lib/rpc` maps their codes to gRPC statuses.
+ * @file Errors of the BERTScore service beyond those of the server kit.
  */
 
-/** One wrong request field: its path (`pairs[3].candidate`) and what would be accepted. */
-export interface FieldViolation {
-  field: string;
-  description: string;
-}
+/** Tokenizer and weights of a directory do not belong together; the server does not start. */
+export class ModelMismatchError extends Error {
+  readonly code = "MODEL_MISMATCH";
 
-/** A request whose fields cannot be scored as asked (INVALID_ARGUMENT with a BadRequest detail). */
-export class InvalidRequestError extends Error {
-  readonly code = "INVALID_FIELD";
-  readonly violations: readonly FieldViolation[];
-
-  constructor(violations: readonly FieldViolation[]) {
-    super(violations.map(({ field, description }) => `${field}: ${description}`).join("; "));
-    this.name = "InvalidRequestError";
-    this.violations = violations;
-  }
-}
-
-/** The request names a model that this server does not hold (NOT_FOUND). */
-export class UnknownModelError extends Error {
-  readonly code = "UNKNOWN_MODEL";
-
-  constructor(
-    readonly requested: string,
-    readonly served: string,
-  ) {
-    super(`model: this server holds "${served}", not "${requested}"`);
-    this.name = "UnknownModelError";
+  constructor(message: string) {
+    super(message);
+    this.name = "ModelMismatchError";
   }
 }
 
@@ -37,18 +16,29 @@ export class UnknownModelError extends Error {
 export class NonFiniteEmbeddingError extends Error {
   readonly code = "NON_FINITE";
 
-  constructor(tokens: number, layer: number) {
+  constructor({ tokens, layer }: { tokens: number; layer: number }) {
     super(`layer ${layer}: non-finite hidden state for a sentence of ${tokens} tokens`);
     this.name = "NonFiniteEmbeddingError";
   }
 }
 
-/** A baseline table that is missing or malformed. */
+/** A baseline table that is missing or malformed; the server does not start. */
 export class BaselineError extends Error {
   readonly code = "BASELINE";
 
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);
     this.name = "BaselineError";
+  }
+}
+
+/** A request to rescale where the server holds no baseline (FAILED_PRECONDITION). */
+export class NoBaselineError extends Error {
+  readonly code = "PRECONDITION";
+  readonly reason = "NO_BASELINE";
+
+  constructor(model: string) {
+    super(`options.rescale: this server has no baseline for ${model}; start it with --rescale-baseline FILE`);
+    this.name = "NoBaselineError";
   }
 }

@@ -1,0 +1,200 @@
+/**
+ * @file The embedding model as it runs in the worker process: a Hugging Face encoder directory, loaded.
+ * In: sentences, or items of token ids with weights. Out: token ids, or scores. Each distinct sentence is encoded once
+ * a batch and kept in a cache between batches.
+ */
+import { basename, resolve } from "node:path";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { loadCheckpoint } from "../../lib/checkpoint/index.js";
+import { createEngine, type Engine, type EngineTensor } from "../../lib/engine/index.js";
+import { maxTokens, parseEncoderConfig } from "../../lib/models/config.js";
+import { EncoderRunner } from "../../lib/models/encoder-runner.js";
+import { parameterCount, parameterSpecs } from "../../lib/models/parameters.js";
+import { loadTokenizer, type Tokenizer } from "../../lib/tokenizer/index.js";
+import { EmbeddingCache } from "./embedding-cache.js";
+import { ModelMismatchError } from "./errors.js";
+import {
+  type BertScore,
+  bestOfReferences,
+  greedyMatches,
+  normalizeRows,
+  scoreMatches,
+  similarityMatrix,
+  type WeightedRows,
+} from "./matching.js";
+import type {
+  EncoderFacts,
+  Explanation,
+  ItemScore,
+  ScoreItem,
+  TokenizedSentence,
+  WeightedSentence,
+  WorkerConfig,
+} from "./protocol.js";
+import { pythonStrip } from "./python-strip.js";
+
+/** A loaded encoder. */
+export class SentenceEncoder {
+  private constructor(
+    readonly facts: EncoderFacts,
+    private readonly engine: Engine,
+    private readonly tokenizer: Tokenizer,
+    private readonly runner: EncoderRunner<EngineTensor>,
+    private readonly cache: EmbeddingCache,
+  ) {}
+
+  /** Loads model and tokenizer and encodes one sentence, so that a model that cannot work fails here. */
+  static async load({ model, device, threads, cacheBytes, layer }: WorkerConfig): Promise<SentenceEncoder> {
+    const specsOf = (json: unknown) => parameterSpecs(parseEncoderConfig(json), "encoder");
+    const [tokenizer, checkpoint] = await Promise.all([loadTokenizer(model), loadCheckpoint(model, specsOf)]);
+    const config = parseEncoderConfig(checkpoint.config);
+    if (tokenizer.vocabSize > config.vocabSize) {
+      throw new ModelMismatchError(
+        `the tokenizer has ${tokenizer.vocabSize} tokens, config.json: vocab_size allows ${config.vocabSize}`,
+      );
+    }
+    const engine = await createEngine({ device, intraOpThreads: threads });
+    try {
+      const runner = new EncoderRunner(engine, config, checkpoint.tensors);
+      const { cls, sep } = tokenizer.specialIds;
+      const facts: EncoderFacts = {
+        name: basename(resolve(model)),
+        family: config.modelType,
+        weightVersion: checkpoint.weightVersion,
+        digest: checkpoint.digest,
+        parameterCount: parameterCount(specsOf(checkpoint.config)),
+        maxTokens: Math.min(maxTokens(config), tokenizer.modelMaxLength),
+        vocabSize: config.vocabSize,
+        layerCount: config.layers,
+        wrapper: { cls, sep },
+        prefixSpaceMatters: config.modelType === "roberta",
+        device: engine.device,
+        engine: engine.name,
+      };
+      const encoder = new SentenceEncoder(facts, engine, tokenizer, runner, new EmbeddingCache(cacheBytes));
+      const { ids } = encoder.tokenize("", false);
+      await runner.hiddenStates([{ ids }], [Math.min(layer ?? config.layers, config.layers)]);
+      return encoder;
+    } catch (error) {
+      await engine.close();
+      throw error;
+    }
+  }
+
+  /** Token ids of a sentence, stripped as Python does and cut to the model's length. */
+  tokenize(sentence: string, addPrefixSpace: boolean): TokenizedSentence {
+    const { ids, truncated } = this.tokenizer.encode(pythonStrip(sentence), {
+      maxLength: this.facts.maxTokens,
+      prefixSpace: addPrefixSpace && this.facts.prefixSpaceMatters,
+    });
+    return { ids: Int32Array.from(ids), truncated };
+  }
+
+  /** Text of each token on its own. */
+  decodeTokens(ids: ArrayLike<number>): string[] {
+    return Array.from(ids, (id) => this.tokenizer.decodeToken(id));
+  }
+
+  /** Scores of each item, in order. An item whose embeddings are not finite fails alone. */
+  async score(items: readonly ScoreItem[]): Promise<ItemScore[]> {
+    const embeddings = await this.#embed(items);
+    const results: ItemScore[] = [];
+    let turn = performance.now();
+    for (const item of items) {
+      results.push(this.#scoreItem(item, embeddings));
+      if (performance.now() - turn < 20) continue;
+      await nextTurn(); // matching is plain code: let other calls in between
+      turn = performance.now();
+    }
+    return results;
+  }
+
+  async close(): Promise<void> {
+    await this.runner.release();
+    await this.engine.close();
+  }
+
+  #scoreItem({ candidate, references, layers, explain }: ScoreItem, embeddings: Embeddings): ItemScore {
+    let explanation: Explanation | undefined;
+    const scores: BertScore[] = [];
+    for (const layer of layers) {
+      for (const sentence of [candidate, ...references]) {
+        if (!embeddings.get(embeddingKey(sentence, layer))) {
+          return { nonFinite: { tokens: sentence.ids.length, layer } };
+        }
+      }
+      const weighted = (sentence: WeightedSentence) => weightedRows(sentence, layer, embeddings);
+      const perReference = references.map((reference) => {
+        const [a, b] = [weighted(candidate), weighted(reference)];
+        const similarity = similarityMatrix(a, b);
+        const matches = greedyMatches(similarity, a.length, b.length);
+        if (explain && !explanation) {
+          explanation = {
+            similarity,
+            candidateMatch: matches.candidate,
+            candidateBest: matches.candidateBest,
+            referenceMatch: matches.reference,
+            referenceBest: matches.referenceBest,
+          };
+        }
+        return scoreMatches(matches, a.weights, b.weights);
+      });
+      scores.push(bestOfReferences(perReference));
+    }
+    return { scores, explanation };
+  }
+
+  /** Unit rows of every sentence of the items at every layer asked for, from the cache or the model. */
+  async #embed(items: readonly ScoreItem[]): Promise<Embeddings> {
+    const embeddings: Embeddings = new Map();
+    const missing = new Map<string, { layers: number[]; sentences: Map<string, Int32Array> }>();
+    for (const { candidate, references, layers } of items) {
+      for (const sentence of [candidate, ...references]) {
+        if (this.#known(sentence, layers, embeddings)) continue;
+        const group = missing.get(layers.join()) ?? { layers, sentences: new Map() };
+        missing.set(layers.join(), group);
+        group.sentences.set(sentence.ids.join(), sentence.ids);
+      }
+    }
+    for (const { layers, sentences } of missing.values()) {
+      const rows = [...sentences.values()].map((ids) => ({ ids }));
+      const states = await this.runner.hiddenStates(rows, layers);
+      for (const [i, { ids }] of rows.entries()) {
+        for (const [j, layer] of layers.entries()) {
+          const key = embeddingKey({ ids }, layer);
+          const unit = normalizeRows(states[i][j], states[i][j].length / ids.length);
+          const finite = unit.every(Number.isFinite); // a row of zeros has no direction either
+          embeddings.set(key, finite ? unit : undefined);
+          if (finite) this.cache.set(key, unit);
+        }
+      }
+    }
+    return embeddings;
+  }
+
+  /** Whether all layers of a sentence are at hand; copies what the cache has. */
+  #known(sentence: WeightedSentence, layers: readonly number[], embeddings: Embeddings): boolean {
+    return layers.every((layer) => {
+      const key = embeddingKey(sentence, layer);
+      const rows = embeddings.get(key) ?? this.cache.get(key);
+      if (rows) embeddings.set(key, rows);
+      return rows !== undefined;
+    });
+  }
+}
+
+/** Unit rows by sentence and layer; undefined where the model gave no finite ones. */
+type Embeddings = Map<string, Float32Array | undefined>;
+
+function embeddingKey({ ids }: { ids: Int32Array }, layer: number): string {
+  return `${layer}:${ids.join()}`;
+}
+
+function weightedRows(
+  { ids, weights }: WeightedSentence,
+  layer: number,
+  embeddings: Embeddings,
+): WeightedRows {
+  const rows = embeddings.get(embeddingKey({ ids }, layer)) ?? new Float32Array();
+  return { rows, length: ids.length, width: rows.length / ids.length, weights };
+}
