@@ -153,7 +153,7 @@ function parse(dim: Dim): Polynomial {
   if (typeof dim === "number") return dim === 0 ? new Map() : new Map([["", dim]]);
   const known = parsed.get(dim);
   if (known) return known;
-  const text = dim.replaceAll(" ", "");
+  const text = dim.replaceAll(/ *([+*-]) */g, "$1");
   const polynomial: Polynomial = new Map();
   // The text must be exactly a signed sum of products of names and whole numbers.
   if (!/^[+-]?\w+(?:\*\w+)*(?:[+-]\w+(?:\*\w+)*)*$/.test(text)) {

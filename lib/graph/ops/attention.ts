@@ -20,12 +20,12 @@ export interface GroupQueryAttentionAttrs {
 
 /** Operands of `groupQueryAttention`; H heads of width d, K of them for keys and values. */
 export interface GroupQueryAttentionInputs {
-  /** [batch, time, H·d]. */
+  /** [batch, time, H·d]; or [batch, time, (H + 2K)·d] with query, key and value side by side. */
   query: Tensor;
-  /** [batch, time, K·d]. */
-  key: Tensor;
-  /** [batch, time, K·d]. */
-  value: Tensor;
+  /** [batch, time, K·d]; left out when the query holds it. */
+  key?: Tensor;
+  /** [batch, time, K·d]; left out when the query holds it. */
+  value?: Tensor;
   /** [batch, K, cache, d]: keys so far; rows beyond what is filled are ignored. */
   pastKey: Tensor;
   /** [batch, K, cache, d]. */
@@ -52,29 +52,37 @@ const groupQueryAttentionOp = defineOp<GroupQueryAttentionAttrs>("GroupQueryAtte
     { numHeads, kvNumHeads, presentLength },
   ) => {
     const [batch, time, width] = query.shape;
-    const headSize = typeof width === "number" ? width / numHeads : Number.NaN;
+    const packed = key === undefined && value === undefined;
+    const headSize =
+      typeof width === "number" ? width / (packed ? numHeads + 2 * kvNumHeads : numHeads) : Number.NaN;
     if (query.rank !== 3 || !Number.isInteger(headSize) || numHeads % kvNumHeads !== 0) {
       throw new GraphError(
         `GroupQueryAttention: query ${formatShape(query.shape)} does not split into ${numHeads} heads (${kvNumHeads} for keys)`,
       );
     }
-    const operands: [string, Tensor, string, readonly Dim[]][] = [
+    if (headSize % 8 !== 0) {
+      throw new GraphError(`GroupQueryAttention: its kernels need heads of a multiple of 8, got ${headSize}`);
+    }
+    const separate: [string, Tensor, string, readonly Dim[]][] = [
       ["key", key, query.dtype, [batch, time, kvNumHeads * headSize]],
       ["value", value, query.dtype, [batch, time, kvNumHeads * headSize]],
+    ];
+    const operands: typeof separate = [
+      ...(packed ? [] : separate),
       ["pastKey", pastKey, query.dtype, [batch, kvNumHeads, pastKey.shape[2], headSize]],
       ["pastValue", pastValue, query.dtype, [batch, kvNumHeads, pastKey.shape[2], headSize]],
       ["seqlensK", seqlensK, "int32", [batch]],
       ["totalSequenceLength", total, "int32", total.rank === 0 ? [] : [1]],
     ];
     for (const [name, t, dtype, shape] of operands) {
-      if (t.dtype !== dtype || formatShape(t.shape) !== formatShape(shape)) {
+      if (t?.dtype !== dtype || formatShape(t.shape) !== formatShape(shape)) {
         throw new GraphError(
-          `GroupQueryAttention: ${name} must be ${dtype} ${formatShape(shape)}, got ${t.dtype} ${formatShape(t.shape)}`,
+          `GroupQueryAttention: ${name} must be ${dtype} ${formatShape(shape)}, got ${t ? `${t.dtype} ${formatShape(t.shape)}` : "nothing"}`,
         );
       }
     }
     const present = { dtype: query.dtype, shape: [batch, kvNumHeads, presentLength, headSize] };
-    return [{ dtype: query.dtype, shape: query.shape }, present, present];
+    return [{ dtype: query.dtype, shape: [batch, time, numHeads * headSize] }, present, present];
   },
   vjp: { none: "it is for generating; write attention with matmul and softmax to train" },
   onnx: (emit, { numHeads, kvNumHeads, scale }) =>
@@ -88,7 +96,10 @@ const groupQueryAttentionOp = defineOp<GroupQueryAttentionAttrs>("GroupQueryAtte
 /**
  * Causal attention of new tokens over cached and new keys. Lengths may differ between sequences: `seqlensK` says
  * how far each is filled, and padding is on the right. `presentLength` is the cache's length afterwards; by default
- * that of the past, which must then have room for the new tokens.
+ * that of the past, which must then have room for the new tokens. `scale` is 1/√d by default.
+ *
+ * ONNX Runtime's kernel knows two situations: a prompt (time = totalSequenceLength, nothing in the past counts) and
+ * one token per sequence (time = 1); several tokens after a past only for a batch of one.
  */
 export function groupQueryAttention(
   inputs: GroupQueryAttentionInputs,
@@ -96,7 +107,7 @@ export function groupQueryAttention(
 ): GroupQueryAttentionOutputs {
   const { query, key, value, pastKey, pastValue, seqlensK, totalSequenceLength } = inputs;
   const { numHeads, kvNumHeads = numHeads, presentLength = pastKey.dim(2) } = options;
-  const scale = options.scale ?? 1 / Math.sqrt(Number(query.dim(-1)) / numHeads);
+  const scale = options.scale ?? 1 / Math.sqrt(Number(pastKey.dim(3)));
   const [output, presentKey, presentValue] = groupQueryAttentionOp.many(
     [query, key, value, pastKey, pastValue, seqlensK, totalSequenceLength],
     { numHeads, kvNumHeads, scale, presentLength: normalizeDim(presentLength) },
