@@ -143,8 +143,10 @@ export function startTelemetry(options: TelemetryOptions): Telemetry {
   const shutdown = async () => {
     // the endpoint closes first: a scrape after the readers are gone would answer with nothing
     const work = prometheus ? [() => prometheus.close(), ...stops] : stops;
-    const finished = Promise.allSettled(work.map((stop) => stop()));
-    const timely = await within(finished, options.shutdownTimeoutMs ?? 3000);
+    const finished = work.map((stop) =>
+      stop().catch((err: Error) => log.warn({ err }, "telemetry: the last spans or metrics are lost")),
+    );
+    const timely = await within(Promise.all(finished), options.shutdownTimeoutMs ?? 3000);
     if (!timely) log.warn("telemetry: shutdown timed out, some spans or metrics are lost");
     if (enabled) {
       for (const api of [trace, metrics, diag]) api.disable();
