@@ -4,20 +4,15 @@
  */
 import { basename, resolve } from "node:path";
 import { loadCheckpoint } from "../../lib/checkpoint/index.js";
-import { createEngine, type Engine, type EngineOptions, type EngineTensor } from "../../lib/engine/index.js";
+import { createEngine, type Engine, type EngineTensor } from "../../lib/engine/index.js";
 import { type EncoderConfig, maxTokens, parseEncoderConfig } from "../../lib/models/config.js";
 import type { EncoderRow } from "../../lib/models/encoder-feeds.js";
 import { EncoderRunner } from "../../lib/models/encoder-runner.js";
 import { parameterCount, parameterSpecs } from "../../lib/models/parameters.js";
 import { loadTokenizer, type Tokenizer } from "../../lib/tokenizer/index.js";
 import { ModelMismatchError } from "./errors.js";
-import type { ClassifierFacts, TextToScore, TokenizedText } from "./protocol.js";
-
-/** How a classifier is loaded. */
-export interface ClassifierOptions extends EngineOptions {
-  /** Hugging Face directory of a BERT, RoBERTa or DistilBERT sequence classifier. */
-  model: string;
-}
+import type { ClassifierFacts, TextToScore, TokenizedText, WorkerConfig } from "./protocol.js";
+import { usesSegments } from "./segments.js";
 
 /** A loaded classifier. */
 export class Classifier {
@@ -25,16 +20,21 @@ export class Classifier {
     readonly facts: ClassifierFacts,
     private readonly engine: Engine,
     private readonly tokenizer: Tokenizer,
+    private readonly segments: boolean,
     private readonly runner: EncoderRunner<EngineTensor>,
   ) {}
 
   /** Loads model and tokenizer and runs one text, so that a model that cannot work fails here and not at the first call. */
-  static async load({ model, ...engineOptions }: ClassifierOptions): Promise<Classifier> {
+  static async load({ model, device, threads }: WorkerConfig): Promise<Classifier> {
     const specsOf = (json: unknown) => parameterSpecs(parseEncoderConfig(json), "sequence-classification");
-    const [tokenizer, checkpoint] = await Promise.all([loadTokenizer(model), loadCheckpoint(model, specsOf)]);
+    const [tokenizer, checkpoint, segments] = await Promise.all([
+      loadTokenizer(model),
+      loadCheckpoint(model, specsOf),
+      usesSegments(model),
+    ]);
     const config = parseEncoderConfig(checkpoint.config);
     checkVocabulary(tokenizer, config);
-    const engine = await createEngine(engineOptions);
+    const engine = await createEngine({ device, intraOpThreads: threads });
     try {
       const runner = new EncoderRunner(engine, config, checkpoint.tensors);
       const facts: ClassifierFacts = {
@@ -50,7 +50,7 @@ export class Classifier {
         device: engine.device,
         engine: engine.name,
       };
-      const classifier = new Classifier(facts, engine, tokenizer, runner);
+      const classifier = new Classifier(facts, engine, tokenizer, segments, runner);
       await classifier.logits([classifier.tokenize({ text: "" }, false)]);
       return classifier;
     } catch (error) {
@@ -66,7 +66,8 @@ export class Classifier {
     const tooLong = fullLength > this.facts.maxTokens;
     const { ids, typeIds } =
       tooLong && truncate ? this.tokenizer.encode(text, { pair, maxLength: this.facts.maxTokens }) : whole;
-    return { ids: Int32Array.from(ids), typeIds: Uint8Array.from(typeIds), fullLength };
+    const types = this.segments ? Uint8Array.from(typeIds) : new Uint8Array(ids.length);
+    return { ids: Int32Array.from(ids), typeIds: types, fullLength };
   }
 
   /** Logits of each row, in order. Rows must not be longer than the model allows. */
