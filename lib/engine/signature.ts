@@ -1,10 +1,14 @@
 /**
  * @file What a compiled program takes and gives, and the check of one run's tensors against it.
  */
+import { dimNames, evalDim, type Graph, onnxOutputName } from "../graph/index.js";
 import { EngineError } from "./errors.js";
 import type { EngineDType, EngineTensor } from "./types.js";
 
-/** A dimension: fixed, named (the same name means the same size throughout a run), or unknown (`undefined`). */
+/**
+ * A dimension: fixed, unknown (`undefined`), or an expression of names such as `batch` or `past+time`; a name means the
+ * same size throughout a run.
+ */
 export type SignatureDim = number | string | undefined;
 
 /** One input or output of a program. `dims` is undefined where even the rank is unknown. */
@@ -21,7 +25,18 @@ export interface Signature {
 }
 
 /** Sizes that one run gives to the named dimensions. */
-export type DimBindings = Map<string, number>;
+export type DimBindings = Record<string, number>;
+
+/**
+ * A session's signature under the names callers use. ONNX allows each name once, so a graph's output that is called as
+ * one of its inputs (an updated weight) has another name in the model.
+ */
+export function renameOutputs(session: Signature, graph: Graph | Uint8Array): Signature {
+  if (graph instanceof Uint8Array) return session;
+  const names = new Map(graph.outputs.map(({ name }) => [onnxOutputName(graph, name), name]));
+  const outputs = session.outputs.map((spec) => ({ ...spec, name: names.get(spec.name) ?? spec.name }));
+  return { inputs: session.inputs, outputs };
+}
 
 function describe(dtype: string, dims: readonly SignatureDim[] | undefined): string {
   return `${dtype}[${dims === undefined ? "…" : dims.map((dim) => dim ?? "?").join(", ")}]`;
@@ -43,6 +58,32 @@ function checkNames(
   }
 }
 
+/** A dimension that is a name of its own, and not an expression of names. */
+function isName(dim: SignatureDim): dim is string {
+  if (typeof dim !== "string") return false;
+  try {
+    const names = dimNames(dim);
+    return names.length === 1 && names[0] === dim;
+  } catch {
+    return true; // a name of another tool's making
+  }
+}
+
+/** The size of a dimension in this run, or undefined where it depends on more than the inputs' shapes. */
+function sizeOf(dim: SignatureDim, bound: DimBindings): number | undefined {
+  if (typeof dim !== "string") return dim;
+  const known = bound[dim];
+  if (known !== undefined || isName(dim)) return known;
+  return dimNames(dim).every((name) => bound[name] !== undefined) ? evalDim(dim, bound) : undefined;
+}
+
+function bind(spec: ValueSpec, tensor: EngineTensor, bound: DimBindings): void {
+  if (tensor.dims.length !== spec.dims?.length) return; // checkOne will say so
+  spec.dims.forEach((dim, axis) => {
+    if (isName(dim)) bound[dim] ??= tensor.dims[axis];
+  });
+}
+
 function checkOne(role: "feed" | "into", spec: ValueSpec, tensor: EngineTensor, bound: DimBindings): void {
   const fail = (why: string): never => {
     const expected = describe(spec.dtype, spec.dims);
@@ -54,14 +95,9 @@ function checkOne(role: "feed" | "into", spec: ValueSpec, tensor: EngineTensor, 
   if (spec.dims === undefined) return;
   if (tensor.dims.length !== spec.dims.length) fail("");
   spec.dims.forEach((dim, axis) => {
-    const size = tensor.dims[axis];
-    if (typeof dim === "number" && dim !== size) fail("");
-    if (typeof dim !== "string") return;
-    const known = bound.get(dim);
-    if (known === undefined) {
-      // an output's own dimension name does not bind anything: only inputs say how large a dimension is
-      if (role === "feed") bound.set(dim, size);
-    } else if (known !== size) fail(` (${dim} is ${known} in this run)`);
+    const size = sizeOf(dim, bound);
+    if (size === undefined || size === tensor.dims[axis]) return;
+    fail(typeof dim === "string" ? ` (${dim} is ${size} in this run)` : "");
   });
 }
 
@@ -74,7 +110,8 @@ export function checkRun(
   feeds: Record<string, EngineTensor>,
   into: Record<string, EngineTensor>,
 ): DimBindings {
-  const bound: DimBindings = new Map();
+  const bound: DimBindings = {};
+  for (const spec of signature.inputs) if (feeds[spec.name]) bind(spec, feeds[spec.name], bound);
   if (Object.keys(feeds).length > signature.inputs.length) checkNames("feed", signature.inputs, feeds);
   for (const spec of signature.inputs) {
     const tensor = feeds[spec.name];
@@ -105,7 +142,7 @@ export function resolveDims(spec: ValueSpec, bound: DimBindings): number[] | und
   if (spec.dims === undefined) return undefined;
   const dims: number[] = [];
   for (const dim of spec.dims) {
-    const size = typeof dim === "string" ? bound.get(dim) : dim;
+    const size = sizeOf(dim, bound);
     if (size === undefined) return undefined;
     dims.push(size);
   }

@@ -26,7 +26,7 @@ export interface EngineOptions {
   intraOpThreads?: number;
   /** Whether idle threads spin while they wait for work; faster alone, wasteful beside other processes. Default false. */
   spin?: boolean;
-  /** Which accelerator, default 0. Ignored on cpu. */
+  /** Which CUDA device, default 0. WebGPU picks its adapter itself. */
   deviceId?: number;
 }
 

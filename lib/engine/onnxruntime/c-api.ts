@@ -114,9 +114,12 @@ interface NativeFunction {
   (...args: unknown[]): unknown;
   async(...args: unknown[]): void;
 }
+interface Library {
+  func(definition: string): NativeFunction;
+}
 interface Koffi {
   config(settings?: Record<string, number>): { async_stack_size: number };
-  load(path: string | null): { func(definition: string): NativeFunction };
+  load(path: string | null): Library;
   proto(result: string, args: string[]): unknown;
   decode: {
     (pointer: Pointer, type: unknown): NativeFunction;
@@ -148,6 +151,8 @@ export class OrtApi {
   /** For example `1.30.0`. */
   readonly version: string;
   readonly #koffi: Koffi;
+  /** Held because koffi unloads a library once its handle is collected, whatever still points into it. */
+  readonly #library: Library;
   readonly #table: Pointer;
   readonly #functions = new Map<string, NativeFunction>();
   readonly #getErrorCode: NativeFunction;
@@ -161,7 +166,9 @@ export class OrtApi {
   constructor(path: string) {
     this.#koffi = createRequire(import.meta.url)("koffi") as Koffi;
     growStack(this.#koffi);
-    const base = this.#koffi.load(path).func("void* OrtGetApiBase()")() as Pointer;
+    this.#library = this.#koffi.load(path);
+    keepLoaded(this.#koffi, path);
+    const base = this.#library.func("void* OrtGetApiBase()")() as Pointer;
     const member = (index: number) => this.#read(base + BigInt(index * 8));
     const getApi = this.#koffi.decode(member(0), this.#koffi.proto("void*", ["uint32_t"]));
     const getVersion = this.#koffi.decode(member(1), this.#koffi.proto("const char*", []));
@@ -270,7 +277,7 @@ export class OrtApi {
   #check(name: string, status: unknown): void {
     if (status === null) return;
     const code = this.#getErrorCode(status) as number;
-    const message = this.#getErrorMessage(status) as string;
+    const message = (this.#getErrorMessage(status) as string).trim();
     this.free("ReleaseStatus", status as Pointer);
     throw new OrtStatusError(name, code, message);
   }
@@ -280,6 +287,17 @@ export class OrtApi {
 function growStack(koffi: Koffi): void {
   if (koffi.config().async_stack_size >= STACK_BYTES) return;
   koffi.config({ async_stack_size: STACK_BYTES, sync_stack_size: STACK_BYTES });
+}
+
+/**
+ * Pins the library in memory. The end of a JavaScript thread would otherwise unload it, under the feet of a run still
+ * in flight on another thread. Windows keeps it through the binding's own handle.
+ */
+function keepLoaded(koffi: Koffi, path: string): void {
+  if (process.platform === "win32") return;
+  const RTLD_NOW = 2;
+  const RTLD_NODELETE = process.platform === "darwin" ? 0x80 : 0x1000;
+  koffi.load(null).func("void* dlopen(const char*, int)")(path, RTLD_NOW | RTLD_NODELETE);
 }
 
 const loaded = new Map<string, OrtApi>();

@@ -14,13 +14,15 @@ import type { OrtEnvironment } from "./environment.js";
 
 const UINT8 = 2; // ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8
 
-const identity = (): Uint8Array =>
-  onnxModel(
+/** A model that copies bytes; also the smallest proof that a provider works. */
+export function identityModel(): Uint8Array {
+  return onnxModel(
     "copy",
     [{ name: "from", onnxType: UINT8, dims: ["bytes"] }],
     [{ name: "to", onnxType: UINT8, dims: ["bytes"] }],
     [{ op: "Identity", inputs: ["from"], outputs: ["to"] }],
   );
+}
 
 /** How ONNX Runtime names a kind of memory. */
 export interface MemoryName {
@@ -62,7 +64,7 @@ export class DeviceMemory implements DeviceCopies {
     { name, deviceId }: MemoryName,
   ): Promise<DeviceMemory> {
     const { api, env } = environment;
-    const model = identity();
+    const model = identityModel();
     const slot = new BigUint64Array(new ArrayBuffer(8));
     const slotAddress = api.addressOf(slot);
     await api.callAsync(

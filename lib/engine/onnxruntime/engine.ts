@@ -8,6 +8,7 @@ import { checkData, dtypeInfo, elementCount } from "../dtypes.js";
 import { EngineError } from "../errors.js";
 import { LeakGuard } from "../leak-guard.js";
 import { RunQueue } from "../run-queue.js";
+import { renameOutputs } from "../signature.js";
 import { Storage } from "../storage.js";
 import { StoredTensor } from "../tensor.js";
 import type {
@@ -168,7 +169,9 @@ class OrtEngine implements Engine {
         profile,
       });
       const signature = readSignature(environment, session);
-      return new OrtProgram(this.#context, session, signature, profile !== undefined);
+      const outputs = signature.outputs.map((spec) => spec.name);
+      const renamed = renameOutputs(signature, graph);
+      return new OrtProgram(this.#context, session, renamed, outputs, profile !== undefined);
     } catch (error) {
       const what = graph instanceof Uint8Array ? "model" : graph.name;
       const reason = error instanceof Error ? error.message : String(error);

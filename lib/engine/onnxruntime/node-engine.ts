@@ -9,11 +9,11 @@
 import { availableParallelism } from "node:os";
 import { type Graph, toOnnx } from "../../graph/index.js";
 import { checkData, dtypeInfo, elementCount } from "../dtypes.js";
-import { DeviceUnavailableError, EngineError } from "../errors.js";
+import { EngineError } from "../errors.js";
 import { LeakGuard } from "../leak-guard.js";
 import { NativeProgram, pinned } from "../native-program.js";
 import { RunQueue } from "../run-queue.js";
-import { checkRun, type Signature } from "../signature.js";
+import { checkRun, renameOutputs, type Signature } from "../signature.js";
 import { Storage } from "../storage.js";
 import { ownTensor, StoredTensor, type TensorContext } from "../tensor.js";
 import type {
@@ -27,6 +27,7 @@ import type {
   EngineTensor,
   Program,
 } from "../types.js";
+import { identityModel } from "./device-memory.js";
 import { findOrtLibrary } from "./library.js";
 import { WorkerLink } from "./node-link.js";
 import type {
@@ -53,6 +54,9 @@ export async function createNodeEngine(options: EngineOptions = {}): Promise<Eng
   const link = new WorkerLink();
   try {
     const { version } = await link.start(settings);
+    // a provider that cannot work is found now and not at the first compile
+    await link.compile({ program: 0, model: identityModel(), optimize: false, fixedShapes: false });
+    link.post({ type: "releaseProgram", program: 0 });
     return new NodeEngine(link, settings, version);
   } catch (error) {
     await link.close();
@@ -119,10 +123,8 @@ class NodeEngine implements Engine {
     try {
       const model = graph instanceof Uint8Array ? graph : toOnnx(graph);
       const { inputs, outputs } = await link.compile({ program, model, optimize, fixedShapes, profile });
-      return new NodeProgram(this.#context, program, {
-        inputs: inputs.map(toSpec),
-        outputs: outputs.map(toSpec),
-      });
+      const signature = { inputs: inputs.map(toSpec), outputs: outputs.map(toSpec) };
+      return new NodeProgram(this.#context, program, renameOutputs(signature, graph));
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       throw new EngineError("COMPILE_FAILED", `compile ${what}: ${reason}`, { name: what, cause: error });
@@ -178,10 +180,10 @@ class NodeProgram implements Program {
     if (this.#native.released) throw new EngineError("RELEASED", "run: this program was released");
     checkRun(this.#signature, feeds, into);
     const inputs = this.inputNames.map((name) => ownTensor(this.#context, name, feeds[name]));
-    const given = this.outputNames.flatMap((name) =>
-      into[name] === undefined ? [] : [{ name, tensor: ownTensor(this.#context, name, into[name]) }],
+    const given = this.outputNames.map((name) =>
+      into[name] === undefined ? undefined : ownTensor(this.#context, name, into[name]),
     );
-    const used = [...inputs, ...given.map(({ tensor }) => tensor)].map((tensor) => tensor.native);
+    const used = [...inputs, ...given].flatMap((tensor) => tensor?.native ?? []);
     return pinned([this.#native, ...used], () => this.#context.queue.run(() => this.#runNow(inputs, given)));
   }
 
@@ -189,33 +191,29 @@ class NodeProgram implements Program {
     this.#native.release();
   }
 
-  async #runNow(inputs: StoredTensor[], given: NamedTensor[]): Promise<Record<string, EngineTensor>> {
+  async #runNow(
+    inputs: StoredTensor[],
+    given: (StoredTensor | undefined)[],
+  ): Promise<Record<string, EngineTensor>> {
     const feeds = Object.fromEntries(this.inputNames.map((name, i) => [name, toSent(inputs[i])]));
-    const targets = Object.fromEntries(given.map(({ name, tensor }) => [name, toTarget(tensor)]));
-    let results: Record<string, ReturnedTensor>;
+    const targets = given.map((tensor) => (tensor === undefined ? undefined : toTarget(tensor)));
+    let results: (ReturnedTensor | undefined)[];
     try {
       results = await this.#context.link.run(this.#program, feeds, targets);
     } catch (error) {
-      if (error instanceof DeviceUnavailableError || error instanceof EngineError) throw error;
+      if (error instanceof EngineError) throw error;
       throw new EngineError("RUN_FAILED", `run: ${(error as Error).message}`, { cause: error });
     }
-    const outputs: Record<string, EngineTensor> = {};
-    for (const { name, tensor } of given) {
-      if (results[name] !== undefined) tensor.write(toArray(results[name]));
-      outputs[name] = tensor;
-    }
-    for (const name of this.outputNames) {
-      if (outputs[name] !== undefined) continue;
-      const { dtype, dims } = results[name];
-      outputs[name] = wrap(this.#context, dtype, dims, toArray(results[name]));
-    }
-    return outputs;
+    const outputs = given.map((tensor, i) => {
+      const result = results[i];
+      if (result === undefined) return tensor as StoredTensor; // the worker wrote into shared memory
+      const data = toArray(result);
+      if (tensor === undefined) return wrap(this.#context, result.dtype, result.dims, data);
+      (tensor.native.storage.host as Uint8Array).set(result.bytes, tensor.native.byteOffset);
+      return tensor;
+    });
+    return Object.fromEntries(this.outputNames.map((name, i) => [name, outputs[i]]));
   }
-}
-
-interface NamedTensor {
-  name: string;
-  tensor: StoredTensor;
 }
 
 function wrap(

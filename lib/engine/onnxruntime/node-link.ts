@@ -49,13 +49,13 @@ export class WorkerLink {
   async run(
     program: number,
     feeds: Record<string, SentTensor>,
-    into: Record<string, SentTarget>,
-  ): Promise<Record<string, ReturnedTensor>> {
+    into: (SentTarget | undefined)[],
+  ): Promise<(ReturnedTensor | undefined)[]> {
     const given = Object.values(feeds).flatMap(({ bytes }) =>
       bytes.buffer instanceof SharedArrayBuffer ? [] : [bytes.buffer],
     );
     const reply = await this.#ask({ type: "run", program, feeds, into }, given as TransferListItem[]);
-    return (reply as { call: number; results: Record<string, ReturnedTensor> }).results;
+    return (reply as { call: number; results: (ReturnedTensor | undefined)[] }).results;
   }
 
   /** Sends what needs no reply. */

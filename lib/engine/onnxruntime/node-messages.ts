@@ -47,7 +47,8 @@ export type WorkerRequest =
       call: number;
       program: number;
       feeds: Record<string, SentTensor>;
-      into: Record<string, SentTarget>;
+      /** For each output, in the session's order, where it goes. */
+      into: (SentTarget | undefined)[];
     }
   | { type: "releaseProgram"; program: number }
   | { type: "forget"; id: number };
@@ -70,5 +71,5 @@ export interface ReturnedTensor {
 export type WorkerReply =
   | { call: number; error: string }
   | { call: number; inputs: WorkerValueSpec[]; outputs: WorkerValueSpec[] }
-  | { call: number; results: Record<string, ReturnedTensor> }
+  | { call: number; results: (ReturnedTensor | undefined)[] }
   | { call: number; version: string };

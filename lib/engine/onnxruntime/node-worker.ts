@@ -65,7 +65,7 @@ function sessionOptions({
 }: Extract<WorkerRequest, { type: "compile" }>): ort.InferenceSession.SessionOptions {
   const { device, deviceId, threads, spin } = settings;
   return {
-    executionProviders: device === "cpu" ? ["cpu"] : [{ name: device, deviceId }],
+    executionProviders: [device === "cuda" ? { name: device, deviceId } : device],
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
     graphOptimizationLevel: optimize ? "all" : "disabled",
@@ -89,8 +89,8 @@ function valueSpec(metadata: ort.InferenceSession.ValueMetadata): WorkerValueSpe
 async function run(
   program: number,
   feeds: Record<string, SentTensor>,
-  into: Record<string, SentTarget>,
-): Promise<Record<string, ReturnedTensor>> {
+  into: (SentTarget | undefined)[],
+): Promise<(ReturnedTensor | undefined)[]> {
   const session = sessions.get(program);
   if (session === undefined) throw new Error("this program was released");
   const inputs: Record<string, ort.Tensor> = {};
@@ -98,20 +98,18 @@ async function run(
     inputs[name] = toOrt(sent.dtype, sent.dims, privateBytes(sent));
   }
   const outputs = await session.run(inputs);
-  const results: Record<string, ReturnedTensor> = {};
-  for (const name of session.outputNames) {
+  return session.outputNames.map((name, i) => {
     const tensor = outputs[name];
     const data = tensor.data as Uint8Array; // one of the typed arrays of dtypes.ts
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    const target = into[name];
+    const target = into[i];
     if (target !== undefined) checkShape(name, tensor.dims, target.dims);
     if (target?.bytes === undefined) {
-      results[name] = { dtype: tensor.type as EngineDType, dims: [...tensor.dims], bytes };
-    } else {
-      target.bytes.set(bytes);
+      return { dtype: tensor.type as EngineDType, dims: [...tensor.dims], bytes };
     }
-  }
-  return results;
+    target.bytes.set(bytes);
+    return undefined;
+  });
 }
 
 function checkShape(name: string, got: readonly number[], expected: readonly number[]): void {
@@ -137,9 +135,7 @@ function toOrt(dtype: EngineDType, dims: readonly number[], bytes: Uint8Array): 
 }
 
 function reply(message: WorkerReply): void {
-  const transfer =
-    "results" in message
-      ? Object.values(message.results).map(({ bytes }) => bytes.buffer as ArrayBuffer)
-      : [];
+  const results = "results" in message ? message.results : [];
+  const transfer = results.flatMap((result) => (result ? [result.bytes.buffer as ArrayBuffer] : []));
   port?.postMessage(message, transfer);
 }

@@ -40,8 +40,17 @@ export class OrtProgram implements Program {
   readonly inputNames: readonly string[];
   readonly outputNames: readonly string[];
 
-  /** Takes over `session`. `profiled`: the session writes a profile when it ends. */
-  constructor(context: ProgramContext, session: Pointer, signature: Signature, profiled: boolean) {
+  /**
+   * Takes over `session`, whose outputs are called `outputs` in the model and as in `signature` by callers.
+   * `profiled`: the session writes a profile when it ends.
+   */
+  constructor(
+    context: ProgramContext,
+    session: Pointer,
+    signature: Signature,
+    outputs: readonly string[],
+    profiled: boolean,
+  ) {
     const { api, allocator } = context.environment;
     this.#context = context;
     this.#session = session;
@@ -49,7 +58,7 @@ export class OrtProgram implements Program {
     this.inputNames = signature.inputs.map((spec) => spec.name);
     this.outputNames = signature.outputs.map((spec) => spec.name);
     this.#inputNames = new CStrings(api, this.inputNames);
-    this.#outputNames = new CStrings(api, this.outputNames);
+    this.#outputNames = new CStrings(api, outputs);
     this.#native = new NativeProgram(context.guard, () => {
       if (profiled) api.call("AllocatorFree", allocator, api.out("SessionEndProfiling", session, allocator));
       api.free("ReleaseSession", session);
@@ -145,7 +154,7 @@ export class OrtProgram implements Program {
         api.call("BindInput", binding, this.inputNames[i], tensor.native.value());
       });
       outputs.forEach((tensor, i) => {
-        const name = this.outputNames[i];
+        const name = this.#outputNames.texts[i];
         if (tensor === undefined) api.call("BindOutputToDevice", binding, name, device.memoryInfo);
         else api.call("BindOutput", binding, name, tensor.native.value());
       });
@@ -221,15 +230,17 @@ function readValueShape(api: OrtApi, value: Pointer, name: string) {
 
 /** An array of C strings that stays where it is. */
 class CStrings {
-  readonly #texts: Buffer[];
+  readonly texts: readonly string[];
+  readonly #bytes: Buffer[];
   readonly #pointers: BigUint64Array;
   readonly address: Pointer;
 
   constructor(api: OrtApi, texts: readonly string[]) {
-    this.#texts = texts.map((text) => Buffer.from(`${text}\0`));
+    this.texts = texts;
+    this.#bytes = texts.map((text) => Buffer.from(`${text}\0`));
     this.#pointers = new BigUint64Array(new ArrayBuffer(8 * Math.max(1, texts.length)));
-    this.#texts.forEach((text, i) => {
-      this.#pointers[i] = api.addressOf(text);
+    this.#bytes.forEach((bytes, i) => {
+      this.#pointers[i] = api.addressOf(bytes);
     });
     this.address = api.addressOf(this.#pointers);
   }

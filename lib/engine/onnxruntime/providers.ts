@@ -63,7 +63,9 @@ export function appendProvider(
 ): void {
   try {
     if (device === "cuda") appendCuda(api, sessionOptions, deviceId);
-    if (device === "webgpu") appendWebGpu(api, sessionOptions, deviceId);
+    // WebGPU picks its adapter itself: its `deviceId` option numbers a device handle made elsewhere
+    if (device === "webgpu")
+      api.call("SessionOptionsAppendExecutionProvider", sessionOptions, "WebGPU", 0n, 0n, 0);
   } catch (error) {
     throw unavailable(device, error);
   }
@@ -96,12 +98,6 @@ function appendCuda(api: OrtApi, sessionOptions: Pointer, deviceId: number): voi
   } finally {
     api.free("ReleaseCUDAProviderOptions", options);
   }
-}
-
-function appendWebGpu(api: OrtApi, sessionOptions: Pointer, deviceId: number): void {
-  withPairs(api, { deviceId: String(deviceId) }, (keys, values, count) =>
-    api.call("SessionOptionsAppendExecutionProvider", sessionOptions, "WebGPU", keys, values, count),
-  );
 }
 
 /** Lends two arrays of C strings for the length of `use`. */
