@@ -1,5 +1,13 @@
 /** @file The server kit and the client kit: what every service and every caller of one shares. */
+
 export { AddressError } from "./addresses.js";
+export {
+  type BatchContext,
+  type Batched,
+  Batcher,
+  type BatcherOptions,
+  type SubmitOptions,
+} from "./admission.js";
 export { type Role, TokenFileError } from "./auth.js";
 export {
   type BackendState,
@@ -35,10 +43,18 @@ export {
 export { resolveLimits, type ServerLimits } from "./limits.js";
 export { isLoopback, ListenError } from "./listen.js";
 export { type Logger, silentLog } from "./log.js";
+export {
+  type HostCallOptions,
+  type HostState,
+  ModelHost,
+  type ModelHostOptions,
+} from "./model-host.js";
 export { announceReady, type ReadyMessage } from "./ready.js";
 export type { RetryPolicy } from "./retry.js";
 export { RpcError } from "./rpc-error.js";
+export { serveWorker, type WorkerCall, type WorkerControl, type WorkerMethods } from "./serve-worker.js";
 export { type RunningServer, type ServerOptions, startServer } from "./server.js";
 export { buildVersion, instanceName, type ServerFacts, serverInfo } from "./server-info.js";
 export { type ClientTls, type ServerTls, TlsError } from "./tls.js";
 export { FieldCheck, ListCheck, NumberCheck, TextCheck, Validator } from "./validate.js";
+export { WorkerError } from "./worker-protocol.js";
