@@ -261,6 +261,21 @@ describe("ops", () => {
     );
   });
 
+  it("compute log-sum-exp where logits are huge, far apart or excluded", async () => {
+    const rows = [
+      [-1e30, 0, 0],
+      [3e38, -3e38, 0],
+      [-5000, -5000, -6000],
+    ];
+    near(await value((c) => logSumExp(c(rows), [-1])), [Math.LN2, 3e38, -5000 + Math.LN2]);
+    near(await value((c) => logSumExp(c(rows), [1], { keepDims: true })), [
+      [Math.LN2],
+      [3e38],
+      [-5000 + Math.LN2],
+    ]);
+    near(await value((c) => logSumExp(c(rows).transpose(), [0])), [Math.LN2, 3e38, -5000 + Math.LN2]);
+  });
+
   it("compute softmax at ordinary and extreme logits", async () => {
     near(
       await value((c) =>
