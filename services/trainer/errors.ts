@@ -11,13 +11,13 @@ export class UnknownRunError extends Error {
 
 /** The run's state does not allow what was asked. */
 export class RunStateError extends Error {
-  readonly code = "FAILED_PRECONDITION";
+  readonly code = "WRONG_STATE";
   override readonly name = "RunStateError";
 }
 
 /** Another process works on the run directory. */
 export class RunLockedError extends Error {
-  readonly code = "FAILED_PRECONDITION";
+  readonly code = "WRONG_STATE";
   override readonly name = "RunLockedError";
   constructor(
     readonly directory: string,

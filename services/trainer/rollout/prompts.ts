@@ -1,15 +1,10 @@
 /**
  * @file Rows of the dataset → prompts: template, control token, ids, seeds. Pure but for the tokenizer handed in.
  */
-import { Rng } from "../../../lib/dataset/index.js";
+import { fillTemplate, Rng } from "../../../lib/dataset/index.js";
 import type { PpoRunConfig } from "../run-config.js";
+import type { QaRow } from "./rows.js";
 import type { PromptSample } from "./sample.js";
-
-/** A question and its reference answer. */
-export interface QaRow {
-  readonly question: string;
-  readonly answer: string;
-}
 
 /** The part of the run file that shapes prompts. */
 export type PromptConfig = Pick<PpoRunConfig, "seed" | "data" | "control" | "generation" | "ppo">;
@@ -28,7 +23,7 @@ export function buildPrompt(
   placement: "prompt" | "question",
   encode: Encode,
 ): { text: string; ids: number[] } {
-  const fill = (value: string) => template.replaceAll("{question}", () => value);
+  const fill = (value: string) => fillTemplate(template, { question: value });
   if (control === "") {
     const text = fill(question);
     return { text, ids: [...encode(text)] };

@@ -29,6 +29,8 @@ export interface RunContext<C extends RunConfig = RunConfig> {
   step(step: number, metrics: Metrics): void;
   /** Newest published weights. */
   published(weights: { version: number; digest: string }): void;
+  /** Value of the metric that decides which checkpoint is best, at the newest step; null without one. */
+  bestScore(): number | null;
   /** Length of metrics.jsonl now, for a checkpoint. */
   metricsBytes(): number;
 }

@@ -296,6 +296,10 @@ export class RunManager {
           });
         },
         published: (weights) => update({ weights }),
+        bestScore: () => {
+          const { keepBest } = config.checkpoint;
+          return (keepBest && run.record.metrics[keepBest.metric]) ?? null;
+        },
         metricsBytes: () => metrics.bytes,
       });
       enter("FINISHED", { modelDirectory });

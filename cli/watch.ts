@@ -1,0 +1,101 @@
+/**
+ * @file Follows a run and shows it: a progress bar, plain lines, or JSON lines. Returns how the run ended.
+ */
+import {
+  type Run,
+  RunState,
+  type TrainerService,
+  type WatchRunResponse,
+} from "../lib/api/gen/rlhf/trainer/v1/trainer_pb.js";
+import type { Client } from "../lib/rpc/index.js";
+import { CliError, EXIT } from "./exit-codes.js";
+import { type Output, printable, toJson } from "./output.js";
+import { Progress, type ProgressFigures } from "./progress.js";
+
+const ENDED = [RunState.FINISHED, RunState.STOPPED, RunState.FAILED, RunState.PAUSED, RunState.INTERRUPTED];
+
+/** Follows a run to its end, whatever that is. Throws RpcError if the trainer goes away. */
+export async function watchRun(
+  client: Client<(typeof TrainerService)["method"]>,
+  runId: string,
+  output: Output,
+  options: { signal?: AbortSignal; fromEvent?: bigint; title?: string } = {},
+): Promise<Run> {
+  const progress = new Progress(options.title ?? runId);
+  let shown: ProgressFigures = { step: 0, totalSteps: 0, figures: [] };
+  let last: Run | undefined;
+  const request = { runId, ...(options.fromEvent === undefined ? {} : { fromEvent: options.fromEvent }) };
+  try {
+    for await (const event of client.watchRun(request, {
+      deadlineMs: 24 * 3600 * 1000,
+      ...(options.signal ? { signal: options.signal } : {}),
+    })) {
+      if (output.json) {
+        process.stdout.write(`${toJson(plain(event))}\n`);
+      } else if (event.body.case === "step") {
+        const { step, totalSteps, metrics, secondsLeft } = event.body.value;
+        shown = {
+          step: Number(step),
+          totalSteps: Number(totalSteps),
+          figures: figuresOf(metrics),
+          secondsLeft,
+        };
+        progress.show(shown);
+      } else if (event.body.case === "phase") {
+        progress.show({ ...shown, phase: event.body.value.phase });
+      } else if (event.body.case === "log") {
+        const { level, message } = event.body.value;
+        if (level !== "info") progress.note(`${level}: ${printable(message)}`);
+      }
+      if (event.body.case === "run") last = event.body.value;
+    }
+  } finally {
+    progress.end();
+  }
+  const { run } = await client.getRun({ runId });
+  const end = run ?? last;
+  if (!end) throw new CliError(`run ${runId}: the trainer gave no run`, EXIT.failed);
+  return end;
+}
+
+/** Throws CliError unless the run finished (or was stopped or paused, which is no failure). */
+export function assertEnded(run: Run): void {
+  if (run.state === RunState.FAILED || run.state === RunState.INTERRUPTED) {
+    const how = run.state === RunState.FAILED ? "failed" : "was interrupted";
+    throw new CliError(
+      `run ${run.id} ${how}: ${run.reason}\nits log and checkpoints are in ${run.directory}; \`rlhf runs resume ${run.id}\` goes on from the last checkpoint`,
+      EXIT.failed,
+    );
+  }
+}
+
+/** True once nothing more will happen in the run by itself. */
+export const hasEnded = (run: Run): boolean => ENDED.includes(run.state);
+
+/** The figures people watch, of a step's metrics. */
+export function figuresOf(metrics: Readonly<Record<string, number>>): (readonly [string, string])[] {
+  const wanted: readonly (readonly [metric: string, label: string, digits: number])[] = [
+    ["env/reward_mean", "reward", 3],
+    ["objective/kl", "KL", 2],
+    ["ppo/loss/total", "loss", 4],
+    ["sft/loss", "loss", 3],
+    ["sft/test_loss", "test loss", 3],
+    ["reward/loss", "loss", 3],
+    ["reward/accuracy", "accuracy", 3],
+    ["time/tokens_per_second", "tokens/s", 0],
+  ];
+  return wanted.flatMap(([metric, label, digits]) => {
+    const value = metrics[metric];
+    return value === undefined || !Number.isFinite(value) ? [] : [[label, value.toFixed(digits)] as const];
+  });
+}
+
+/** An event without protobuf's own fields, for JSON. */
+function plain(event: WatchRunResponse): unknown {
+  const { body } = event;
+  return {
+    event: Number(event.event),
+    time: event.time,
+    ...(body.case ? { [body.case]: { ...body.value, $typeName: undefined } } : {}),
+  };
+}

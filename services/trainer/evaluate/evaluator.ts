@@ -1,0 +1,206 @@
+/**
+ * @file Before and after: the reference policy, and the tuned policy with each control token, answer the same held-out
+ * questions with the same seeds; classifier and BERTScore judge all of them.
+ */
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { Rng } from "../../../lib/dataset/index.js";
+import { withSpan } from "../../../lib/telemetry/index.js";
+import { loadTokenizer } from "../../../lib/tokenizer/index.js";
+import { RunStateError } from "../errors.js";
+import { jitteredBackoff, runShards } from "../rollout/pool.js";
+import { buildPrompt, newTokens, sampleSeed } from "../rollout/prompts.js";
+import { type QaRow, readQaRows } from "../rollout/rows.js";
+import type { PromptSample, RolloutSample } from "../rollout/sample.js";
+import { type PpoRunConfig, parseRunConfig } from "../run-config.js";
+import { checkResumeConfig } from "../runs/changed-config.js";
+import { writeFileAtomic } from "../runs/files.js";
+import type { RunManager } from "../runs/manager.js";
+import { rawScoreOf } from "../scoring/terms.js";
+import { mayRetry, type PolicyMember, RunServers, type VersionDemand } from "../servers/servers.js";
+import {
+  type ComparisonRow,
+  type ScoredResponse,
+  summarise,
+  toCsv,
+  toMarkdown,
+  type VariantSummary,
+} from "./comparison.js";
+
+/** What to compare. */
+export interface EvaluateOptions {
+  readonly rows?: number | undefined;
+  readonly seed?: number | undefined;
+  /** Run file with other servers. */
+  readonly config?: string | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** A comparison and the files it was written to. */
+export interface Evaluation {
+  readonly variants: readonly VariantSummary[];
+  readonly rows: readonly ComparisonRow[];
+  readonly paths: { readonly csv: string; readonly markdown: string };
+}
+
+/** One policy under one control token. */
+interface Variant {
+  readonly name: string;
+  readonly control: string;
+  readonly members: readonly PolicyMember[];
+  readonly demand: VersionDemand;
+}
+
+const RETRIES = 5;
+
+/** Compares policies of runs. */
+export class Evaluator {
+  constructor(private readonly runs: RunManager) {}
+
+  /** Evaluates a PPO run. Throws RunStateError for a run that has nothing to compare. */
+  async evaluate(runId: string, options: EvaluateOptions): Promise<Evaluation> {
+    const { record, directory, config: text } = this.runs.get(runId);
+    if (record.kind !== "ppo")
+      throw new RunStateError(`run ${runId} is of kind ${record.kind}; only ppo runs are compared`);
+    if (!record.weights) throw new RunStateError(`run ${runId} has published no weights yet`);
+    const kept = parseRunConfig(text, directory) as PpoRunConfig;
+    const config =
+      options.config === undefined ? kept : (parseRunConfig(options.config, directory) as PpoRunConfig);
+    checkResumeConfig(kept, config);
+    const servers = new RunServers(config);
+    try {
+      return await withSpan("rlhf.evaluate", { parent: "root", attributes: { "rlhf.run": runId } }, () =>
+        this.#compare(config, directory, { exactly: record.weights?.version ?? 0 }, servers, options),
+      );
+    } finally {
+      servers.close();
+    }
+  }
+
+  async #compare(
+    config: PpoRunConfig,
+    directory: string,
+    demand: VersionDemand,
+    servers: RunServers,
+    options: EvaluateOptions,
+  ): Promise<Evaluation> {
+    const seed = options.seed ?? config.seed;
+    const rows = await chooseRows(config, options.rows ?? config.evaluation.rows, seed);
+    const tokenizer = await loadTokenizer(config.model);
+    const encode = (text: string) => tokenizer.encode(text, { addSpecialTokens: false }).ids;
+    const variants = variantsOf(config, servers, demand);
+    const answered: ScoredResponse[][] = [];
+    for (const variant of variants) {
+      const prompts = rows.map((row, index) => promptOf(config, row, index, variant.control, seed, encode));
+      const samples = await generate(config, servers, variant, prompts, options.signal);
+      answered.push(await score(config, servers, samples, options.signal));
+    }
+    const compared = rows.map((row, i) => ({
+      ...row,
+      responses: answered.map((own) => own[i] as ScoredResponse),
+    }));
+    const summary = summarise(
+      variants.map(({ name }) => name),
+      compared,
+      Rng.from(seed, "bootstrap"),
+    );
+    const folder = join(directory, "evaluation");
+    mkdirSync(folder, { recursive: true });
+    const paths = { csv: join(folder, "comparison.csv"), markdown: join(folder, "comparison.md") };
+    writeFileAtomic(paths.csv, toCsv(summary, compared));
+    writeFileAtomic(paths.markdown, toMarkdown("Before and after", summary, compared));
+    return { variants: summary, rows: compared, paths };
+  }
+}
+
+function variantsOf(config: PpoRunConfig, servers: RunServers, demand: VersionDemand): Variant[] {
+  const tuned = { members: servers.policies, demand };
+  const reference = { name: "reference", control: "", members: servers.references, demand: {} };
+  const [good, bad] = config.control.tokens;
+  if (good === undefined || bad === undefined) return [reference, { name: "tuned", control: "", ...tuned }];
+  return [
+    reference,
+    { name: `tuned ${good}`, control: good, ...tuned },
+    { name: `tuned ${bad}`, control: bad, ...tuned },
+  ];
+}
+
+async function chooseRows(config: PpoRunConfig, count: number, seed: number): Promise<QaRow[]> {
+  const rows = await readQaRows(config.data, "test");
+  return Rng.from(seed, "evaluation")
+    .shuffle([...rows])
+    .slice(0, count);
+}
+
+function promptOf(
+  config: PpoRunConfig,
+  row: QaRow,
+  index: number,
+  control: string,
+  seed: number,
+  encode: (text: string) => readonly number[],
+): PromptSample {
+  const placement = config.ppo.evalControlPlacement === "as-trained" ? config.control.placement : "question";
+  const { text, ids } = buildPrompt(config.data.template, row.question, control, placement, encode);
+  const generation = { ...config.generation, ...config.evaluation.generation };
+  return {
+    index,
+    ...row,
+    control,
+    sign: 1,
+    prompt: text,
+    promptIds: ids,
+    seed: sampleSeed(seed, -1, index), // no batch has this number
+    maxNewTokens: newTokens({ ...config, generation }, row),
+  };
+}
+
+async function generate(
+  config: PpoRunConfig,
+  servers: RunServers,
+  variant: Variant,
+  prompts: readonly PromptSample[],
+  signal: AbortSignal,
+): Promise<RolloutSample[]> {
+  const rule = { retries: RETRIES, backoff: jitteredBackoff(signal), mayRetry, onFailure: () => {} };
+  const parts: RolloutSample[][] = [];
+  const shards = runShards(prompts, variant.members, rule, (member, shard) =>
+    servers.generate(member, shard.items, {
+      generation: { ...config.generation, ...config.evaluation.generation },
+      eosStops: config.ppo.eosStops,
+      demand: variant.demand,
+      signal,
+      deadlineMs: config.timeouts.generateMs,
+    }),
+  );
+  for await (const { shard, result } of shards) parts[shard.index] = result;
+  return parts.flat();
+}
+
+/** Judges responses by the run's first classifier term, and by BERTScore where the run has a server of it. */
+async function score(
+  config: PpoRunConfig,
+  servers: RunServers,
+  samples: readonly RolloutSample[],
+  signal: AbortSignal,
+): Promise<ScoredResponse[]> {
+  const classifier = config.rewards.find((term) => term.type === "classifier");
+  const addresses =
+    classifier && classifier.addresses.length > 0 ? classifier.addresses : config.servers.reward.addresses;
+  const rewards = classifier
+    ? await rawScoreOf(classifier, addresses, servers, config.ppo)(samples, signal)
+    : samples.map(() => Number.NaN);
+  const { addresses: judges, layer } = config.servers.bertscore;
+  const pairs = samples.map((sample) => ({ candidate: sample.response, reference: sample.answer }));
+  const none = { precision: Number.NaN, recall: Number.NaN, f1: Number.NaN };
+  const similarities =
+    judges.length > 0
+      ? await servers.similarities(judges, { pairs, layer, idf: false, rescale: false }, signal)
+      : pairs.map(() => none);
+  return samples.map((sample, i) => ({
+    response: sample.response,
+    tokens: sample.responseIds.length,
+    ...(similarities[i] ?? none),
+    reward: rewards[i] as number,
+  }));
+}

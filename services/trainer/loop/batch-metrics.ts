@@ -1,0 +1,75 @@
+/** @file The metrics of one PPO batch beside those of the PPO step: rewards, lengths, staleness, times. Pure. */
+
+import { meanOf } from "../evaluate/statistics.js";
+import type { Statistics } from "../ppo/stats.js";
+import type { PpoRunConfig } from "../run-config.js";
+import type { ScoredBatch, ScoredSample } from "./rollout-stage.js";
+
+/** Numbers of a PPO step's statistics; vectors stay out of metrics.jsonl. */
+export function scalarsOf(statistics: Statistics): Record<string, number> {
+  return Object.fromEntries(
+    Object.entries(statistics).filter(([, value]) => typeof value === "number"),
+  ) as Record<string, number>;
+}
+
+/** Metrics of the rollout. A control token that no sample drew has no metric in this batch. */
+export function rolloutMetrics(
+  config: Pick<PpoRunConfig, "control">,
+  batch: ScoredBatch,
+  learned: readonly ScoredSample[],
+  version: number,
+): Record<string, number> {
+  const rewardOf = ({ reward }: ScoredSample) =>
+    reward.outcome.kind === "scored" ? reward.outcome.score : Number.NaN;
+  const rewards = learned.map(rewardOf);
+  const metrics: Record<string, number> = {
+    "env/reward_mean": meanOf(rewards),
+    "env/reward_std": deviation(rewards),
+    "rollout/failed": batch.samples.length - learned.length,
+    "rollout/score_retries": batch.retries,
+    "rollout/response_tokens_mean": meanOf(learned.map(({ sample }) => sample.responseIds.length)),
+    "rollout/eos_fraction": meanOf(learned.map(({ sample }) => (sample.finish === "eos" ? 1 : 0))),
+    "rollout/staleness_max": Math.max(...learned.map(({ sample }) => version - sample.weightVersion)),
+    "time/generate": batch.seconds.generate,
+    "time/score": batch.seconds.score,
+    "time/reference": batch.seconds.reference,
+  };
+  const [good, bad] = config.control.tokens;
+  for (const [name, token] of [
+    ["env/reward_good", good],
+    ["env/reward_bad", bad],
+  ] as const) {
+    const own = learned.filter(({ sample }) => token !== undefined && sample.control === token);
+    if (own.length > 0) metrics[name] = meanOf(own.map(rewardOf));
+  }
+  for (const name of Object.keys(learned[0]?.reward.terms ?? {})) {
+    metrics[`reward/${name}`] = meanOf(learned.map(({ reward }) => reward.terms[name] as number));
+  }
+  const tokens = batch.samples.reduce((sum, { sample }) => sum + sample.responseIds.length, 0);
+  metrics["time/tokens_per_second"] = tokens / Math.max(batch.seconds.generate, 1e-9);
+  return metrics;
+}
+
+/**
+ * How far the sampler's log-probabilities are from the learner's for the same weights, mean absolute difference in nats. Two
+ * implementations of one model agree to rounding; a larger gap means different weights, masks or positions.
+ */
+export function logprobGap(samples: readonly ScoredSample[], learner: readonly Float32Array[]): number {
+  let sum = 0;
+  let count = 0;
+  samples.forEach(({ sample }, i) => {
+    const own = learner[i] as Float32Array;
+    const skip = own.length - sample.samplerLogprobs.length; // the query, where the response repeats it
+    sample.samplerLogprobs.forEach((logprob, t) => {
+      sum += Math.abs(logprob - (own[skip + t] as number));
+      count += 1;
+    });
+  });
+  return count === 0 ? 0 : sum / count;
+}
+
+function deviation(values: readonly number[]): number {
+  if (values.length < 2) return 0;
+  const mean = meanOf(values);
+  return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1));
+}

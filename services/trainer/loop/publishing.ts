@@ -1,0 +1,105 @@
+/**
+ * @file New weights to the policy servers: publish, and wait until the servers of the run serve them. Versions start at
+ * the checkpoint's and only rise, also over a resume.
+ */
+import { withSpan } from "../../../lib/telemetry/index.js";
+import { injectTraceparent } from "../../../lib/telemetry/tracing.js";
+import type { WeightsBus } from "../../../lib/weights/index.js";
+import { RunFailedError } from "../errors.js";
+import type { HostParameter } from "../learner/parameter-store.js";
+import type { RunServers } from "../servers/servers.js";
+
+/** Names of the value head, which policy servers do not need. */
+const isValueHead = (name: string) => name.startsWith("v_head.");
+
+/** What the publisher needs. */
+export interface PublisherOptions {
+  readonly bus: WeightsBus;
+  readonly servers: RunServers;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
+}
+
+/** Publishes the weights of one run. */
+export class Publisher {
+  #version: number;
+
+  constructor(
+    private readonly options: PublisherOptions,
+    version: number,
+  ) {
+    this.#version = version;
+  }
+
+  /** The version that the run's servers are to serve. */
+  get version(): number {
+    return this.#version;
+  }
+
+  /**
+   * Makes the servers serve the run's weights before the first batch. Servers that hold them already, as `digest` says, are
+   * left alone. A bus whose head is beyond the checkpoint (its run went on after it) gets the checkpoint's weights
+   * under the next version, so that the published version never goes back.
+   */
+  async begin(read: () => Promise<ReadonlyMap<string, HostParameter>>, digest: string): Promise<void> {
+    const { bus, servers, signal } = this.options;
+    const head = await bus.head();
+    const serving = await Promise.all(servers.policies.map((member) => servers.describe(member, signal)));
+    const held = serving.every((server) => server.version === this.#version && server.digest === digest);
+    if (held && (head === undefined || head.version <= this.#version)) return;
+    const beyond = Math.max(head?.version ?? -1, ...serving.map((server) => server.version));
+    await this.#publish(await read(), Math.max(this.#version, beyond + 1));
+    await this.wait();
+  }
+
+  /** Publishes the next version. Returns it with the digest that servers will report. */
+  async publish(weights: ReadonlyMap<string, HostParameter>): Promise<{ version: number; digest: string }> {
+    return this.#publish(weights, this.#version + 1);
+  }
+
+  /** Waits until every policy server of the run serves the newest version. */
+  async wait(): Promise<void> {
+    const { servers, signal, timeoutMs } = this.options;
+    const version = this.#version;
+    await withSpan("rlhf.weights.wait", { attributes: { "rlhf.weight_version": version } }, async () => {
+      const end = Date.now() + timeoutMs;
+      let behind: string[] = [];
+      for (let pause = 10; ; pause = Math.min(250, pause * 1.5)) {
+        signal.throwIfAborted();
+        const states = await Promise.all(
+          servers.policies.map(async (member) => {
+            try {
+              const { version: at } = await servers.describe(member, signal);
+              return at >= version ? undefined : `${member.address} serves version ${at}`;
+            } catch (error) {
+              return `${member.address}: ${(error as Error).message}`;
+            }
+          }),
+        );
+        behind = states.filter((state) => state !== undefined);
+        // enough of them go on; a server that died takes no work until it holds the version
+        if (behind.length === 0) return;
+        if (Date.now() > end) break;
+        await new Promise((resolve) => setTimeout(resolve, pause));
+      }
+      if (behind.length < servers.policies.length) return;
+      throw new RunFailedError(
+        "WEIGHTS_NOT_SERVED",
+        `no policy server serves weight version ${version} after ${timeoutMs} ms: ${behind.join("; ")}`,
+      );
+    });
+  }
+
+  async #publish(
+    weights: ReadonlyMap<string, HostParameter>,
+    version: number,
+  ): Promise<{ version: number; digest: string }> {
+    const { bus } = this.options;
+    const tensors = new Map([...weights].filter(([name]) => !isValueHead(name)));
+    const traceparent = injectTraceparent();
+    const manifest = await bus.publish(tensors, { version, ...(traceparent ? { traceparent } : {}) });
+    this.#version = version;
+    await bus.prune(3);
+    return { version, digest: manifest.digest };
+  }
+}

@@ -1,0 +1,246 @@
+/**
+ * @file From prompts to scored samples: shards go to the policy servers, and as each returns, its scores and reference
+ * log-probabilities start. In: the prompts of a batch. Out: one scored or failed sample each, in order.
+ */
+import { withSpan } from "../../../lib/telemetry/index.js";
+import { RunFailedError } from "../errors.js";
+import { jitteredBackoff, type PoolRule, runShards } from "../rollout/pool.js";
+import type { Outcome, PromptSample, RolloutSample } from "../rollout/sample.js";
+import type { PpoRunConfig, TermConfig } from "../run-config.js";
+import { type ComposedReward, composeRewards, type Moments } from "../scoring/compose.js";
+import { rawScoreOf, scoreWithRetries, termName } from "../scoring/terms.js";
+import { mayRetry, type PolicyMember, type RunServers, type VersionDemand } from "../servers/servers.js";
+
+/** A sample after all servers have seen it. */
+export interface ScoredSample {
+  readonly sample: RolloutSample;
+  readonly reward: ComposedReward;
+  /** Query and response as PPO trains on them. */
+  readonly query: readonly number[];
+  readonly response: readonly number[];
+  readonly refLogprobs: Float32Array;
+  readonly refFullLogprobs?: Float32Array | undefined;
+}
+
+/** The samples of a batch and where the time went, in seconds. */
+export interface ScoredBatch {
+  readonly samples: readonly ScoredSample[];
+  readonly moments: Record<string, Moments>;
+  readonly seconds: { readonly generate: number; readonly score: number; readonly reference: number };
+  /** Scores of calls that failed and were tried again. */
+  readonly retries: number;
+}
+
+/** What the stage needs. */
+export interface RolloutStageOptions {
+  readonly config: PpoRunConfig;
+  readonly servers: RunServers;
+  readonly vocabSize: number;
+  readonly signal: AbortSignal;
+  readonly warn: (message: string, fields?: Readonly<Record<string, string>>) => void;
+}
+
+const POLICY_RETRIES = 20; // about a minute and a half: long enough for a server to be restarted and to load its model
+
+/** Generation and scoring of batches. */
+export class RolloutStage {
+  constructor(private readonly options: RolloutStageOptions) {}
+
+  /**
+   * Generates and scores. `demand` says which weight version must generate. Throws RunFailedError
+   * where generation fails for good, or a term whose failures stop the run.
+   */
+  async run(
+    prompts: readonly PromptSample[],
+    demand: VersionDemand,
+    moments: Readonly<Record<string, Moments>>,
+    onGenerated: (share: number) => void,
+  ): Promise<ScoredBatch> {
+    const { config, servers } = this.options;
+    const clock = new SpanClock();
+    const parts: {
+      first: number;
+      samples: RolloutSample[];
+      scored: ReturnType<RolloutStage["scoreShard"]>;
+    }[] = [];
+    let generated = 0;
+    let retries = 0;
+    await clock.time("generate", () =>
+      withSpan("rlhf.generate", { attributes: { "rlhf.batch.size": prompts.length } }, async () => {
+        const shards = runShards(prompts, servers.policies, this.#rule("generate"), (member, shard) =>
+          this.#generate(member, shard.items, demand),
+        );
+        for await (const { shard, result } of shards) {
+          const scored = this.scoreShard(result, clock, () => {
+            retries += 1;
+          });
+          scored.catch(() => {}); // awaited below; a failure must not be unheard until then
+          parts.push({ first: shard.items[0]?.index ?? 0, samples: result, scored });
+          generated += result.length;
+          onGenerated(generated / prompts.length);
+        }
+      }),
+    );
+    parts.sort((a, b) => a.first - b.first);
+    const samples = parts.flatMap((part) => part.samples);
+    const scored = await Promise.all(parts.map((part) => part.scored));
+    const outcomes = config.rewards.map((_, t) => scored.flatMap((part) => part.outcomes[t] as Outcome[]));
+    const { rewards, moments: after } = composeRewards(config.rewards, samples, outcomes, moments);
+    const references = scored.flatMap((part) => part.references);
+    return {
+      samples: samples.map((sample, i) => {
+        const { query, response } = trainedOn(config, sample);
+        const reference = references[i] as { logprobs: Float32Array; full?: Float32Array };
+        return {
+          sample,
+          reward: rewards[i] as ComposedReward,
+          query,
+          response,
+          refLogprobs: reference.logprobs,
+          refFullLogprobs: reference.full,
+        };
+      }),
+      moments: after,
+      seconds: clock.seconds,
+      retries,
+    };
+  }
+
+  #generate(member: PolicyMember, prompts: readonly PromptSample[], demand: VersionDemand) {
+    const { config, servers, signal } = this.options;
+    const attributes = { "server.address": member.address, "rlhf.batch.size": prompts.length };
+    return withSpan("rlhf.generate.shard", { attributes }, () =>
+      servers.generate(member, prompts, {
+        generation: config.generation,
+        eosStops: config.ppo.eosStops,
+        demand,
+        signal,
+        deadlineMs: config.timeouts.generateMs,
+      }),
+    );
+  }
+
+  /** Scores and reference log-probabilities of one shard, all at once. */
+  private async scoreShard(samples: readonly RolloutSample[], clock: SpanClock, onRetry: () => void) {
+    const { config } = this.options;
+    const [references, ...outcomes] = await Promise.all([
+      clock.time("reference", () => withSpan("rlhf.reference", {}, () => this.#references(samples))),
+      ...config.rewards.map((term) =>
+        clock.time("score", () =>
+          withSpan("rlhf.score", { attributes: { "rlhf.reward.term": termName(term) } }, () =>
+            this.#scoreTerm(term, samples, onRetry),
+          ),
+        ),
+      ),
+    ]);
+    return { references, outcomes };
+  }
+
+  async #scoreTerm(
+    term: TermConfig,
+    samples: readonly RolloutSample[],
+    onRetry: () => void,
+  ): Promise<Outcome[]> {
+    const { config, servers, signal, warn } = this.options;
+    const raw = rawScoreOf(term, addressesOf(term, config), servers, config.ppo);
+    const outcomes = await scoreWithRetries(
+      raw,
+      samples,
+      {
+        retries: term.onFailure.retries,
+        backoff: jitteredBackoff(signal),
+        onFailure: (attempt, error) => {
+          onRetry();
+          warn(`reward term ${termName(term)}, attempt ${attempt}: ${error.message}`);
+        },
+      },
+      signal,
+    );
+    const failed = outcomes.find((outcome) => outcome.kind === "failed");
+    if (failed?.kind === "failed" && term.onFailure.giveUp === "stop") {
+      throw new RunFailedError("REWARD_FAILED", `reward term ${termName(term)}: ${failed.reason}`);
+    }
+    return outcomes;
+  }
+
+  /** Log-probabilities of the responses under the reference policy. */
+  async #references(
+    samples: readonly RolloutSample[],
+  ): Promise<{ logprobs: Float32Array; full?: Float32Array }[]> {
+    const { config, servers, vocabSize, signal } = this.options;
+    const sequences = samples.map((sample) => {
+      const { query, response } = trainedOn(config, sample);
+      return { ids: [...query, ...response], start: query.length };
+    });
+    const full = config.ppo.klPenalty === "full" ? vocabSize : undefined;
+    const results: { logprobs: Float32Array; full?: Float32Array }[] = [];
+    const shards = runShards(
+      [...sequences.keys()],
+      servers.references,
+      this.#rule("reference"),
+      (member, shard) =>
+        servers.logprobs(
+          member,
+          shard.items.map((i) => sequences[i] as { ids: number[]; start: number }),
+          { full, signal, deadlineMs: config.timeouts.generateMs },
+        ),
+    );
+    for await (const { shard, result } of shards) {
+      shard.items.forEach((i, at) => {
+        results[i] = result[at] as { logprobs: Float32Array };
+      });
+    }
+    return results;
+  }
+
+  #rule(call: string): PoolRule {
+    return {
+      retries: POLICY_RETRIES,
+      backoff: jitteredBackoff(this.options.signal),
+      mayRetry,
+      onFailure: (address, attempt, error) =>
+        this.options.warn(`${call} on ${address}, attempt ${attempt}: ${error.message}`, { address }),
+    };
+  }
+}
+
+/** Query and response that PPO trains on; the notebook's habit repeats the query inside the response. */
+function trainedOn(
+  config: PpoRunConfig,
+  { promptIds, responseIds }: RolloutSample,
+): { query: readonly number[]; response: readonly number[] } {
+  return {
+    query: promptIds,
+    response: config.ppo.responseIncludesQuery ? [...promptIds, ...responseIds] : responseIds,
+  };
+}
+
+function addressesOf(term: TermConfig, { servers }: PpoRunConfig): readonly string[] {
+  if (term.type !== "classifier" && term.type !== "bertscore") return [];
+  if (term.addresses.length > 0) return term.addresses;
+  return term.type === "classifier" ? servers.reward.addresses : servers.bertscore.addresses;
+}
+
+/** Wall seconds from the first start to the last end of each kind of work, which may overlap. */
+class SpanClock {
+  readonly #spans = { generate: [0, 0], score: [0, 0], reference: [0, 0] };
+
+  async time<T>(kind: keyof SpanClock["seconds"], work: () => Promise<T>): Promise<T> {
+    const span = this.#spans[kind];
+    if (span[0] === 0) span[0] = performance.now();
+    try {
+      return await work();
+    } finally {
+      span[1] = performance.now();
+    }
+  }
+
+  get seconds(): { generate: number; score: number; reference: number } {
+    const of = ([from = 0, to = 0]: number[]) => (to - from) / 1000;
+    return {
+      generate: of(this.#spans.generate),
+      score: of(this.#spans.score),
+      reference: of(this.#spans.reference),
+    };
+  }
+}

@@ -1,0 +1,97 @@
+/**
+ * @file TrainerService over the run manager: checks requests, and turns records and events into messages.
+ */
+import { TrainerService } from "../../lib/api/gen/rlhf/trainer/v1/trainer_pb.js";
+import { ConfigError } from "../../lib/config/index.js";
+import { InvalidFieldError, implement, type ServiceImplementation, Validator } from "../../lib/rpc/index.js";
+import type { Evaluator } from "./evaluate/evaluator.js";
+import type { RunManager } from "./runs/manager.js";
+import { toEvaluation, toEvent, toRun } from "./wire.js";
+
+const MAX_CONFIG_BYTES = 1 << 20;
+const MAX_PAGE = 1000;
+
+/** The trainer's service. `cwd` is where relative paths of run files start if a request names no directory. */
+export function trainerService(runs: RunManager, evaluator: Evaluator, cwd: string): ServiceImplementation {
+  const described = (id: string) => {
+    const { record, directory } = runs.get(id);
+    return toRun(record, directory);
+  };
+  return implement(
+    TrainerService,
+    {
+      startRun(request) {
+        const v = new Validator();
+        v.text("config", request.config).notEmpty().maxBytes(MAX_CONFIG_BYTES);
+        v.check();
+        const record = namingFields(() =>
+          runs.start(request.config, request.baseDirectory ?? cwd, request.runId),
+        );
+        return { run: described(record.id) };
+      },
+      async *watchRun(request, ctx) {
+        const run = described(request.runId); // an unknown run is an error at once, not an empty stream
+        for await (const event of runs.watch(request.runId, Number(request.fromEvent ?? 0n), ctx.signal)) {
+          yield toEvent(event, () => run);
+        }
+      },
+      listRuns(request) {
+        const v = new Validator();
+        v.number("page_size", request.pageSize).atLeast(1).atMost(MAX_PAGE);
+        const from =
+          request.pageToken === undefined || request.pageToken === "" ? 0 : Number(request.pageToken);
+        v.require(Number.isSafeInteger(from) && from >= 0, "page_token", "is not from an earlier reply");
+        v.check();
+        const records = runs.list();
+        const to = from + (request.pageSize ?? 100);
+        return {
+          runs: records.slice(from, to).map((record) => described(record.id)),
+          nextPageToken: to < records.length ? String(to) : "",
+        };
+      },
+      getRun(request) {
+        return { run: described(request.runId), config: runs.get(request.runId).config };
+      },
+      pauseRun(request) {
+        runs.request(request.runId, "paused");
+        return { run: described(request.runId) };
+      },
+      resumeRun(request) {
+        namingFields(() => runs.resume(request.runId, request.config));
+        return { run: described(request.runId) };
+      },
+      stopRun(request) {
+        runs.request(request.runId, "stopped");
+        return { run: described(request.runId) };
+      },
+      async evaluate(request, ctx) {
+        const v = new Validator();
+        v.number("rows", request.rows).atLeast(1);
+        v.check();
+        const { variants, rows, paths } = await evaluator.evaluate(request.runId, {
+          rows: request.rows,
+          seed: request.seed === undefined ? undefined : Number(request.seed),
+          config: request.config,
+          signal: ctx.signal,
+        });
+        return toEvaluation(variants, rows, paths);
+      },
+    },
+    { lasting: ["watchRun"] },
+  );
+}
+
+/** Problems of a run file as field violations, each below `config`. */
+function namingFields<T>(work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    throw new InvalidFieldError(
+      error.problems.map((problem) => {
+        const at = problem.indexOf(": ");
+        return { field: `config.${problem.slice(0, at)}`, description: problem.slice(at + 2) };
+      }),
+    );
+  }
+}
