@@ -407,6 +407,20 @@ describe("ops", () => {
     assert.deepEqual(result.assumed.dims, [2, 1, 2]);
   });
 
+  it("move elements of tensors that turn out to be empty", async () => {
+    const graph = new Graph("empty");
+    const x = graph.input("x", "float32", ["batch", "time", 4]);
+    graph.output("rows", x.reshape([-1, 4]).exp());
+    graph.output("heads", x.reshape(["batch", "time", 2, 2]).transpose([0, 2, 1, 3]));
+    graph.output("swapped", x.reshape(["time", 4, "batch"]));
+    graph.output("sum", x.reduceSum([0, 1]));
+    graph.output("none", graph.constant([], { shape: [0, 3] }).reshape([3, 0]));
+    const result = await runGraph(graph, { x: { dims: [0, 3, 4], data: [] } });
+    const dims = Object.values(result).map((t) => t.dims);
+    assert.deepEqual(dims, [[0, 4], [0, 2, 3, 2], [3, 4, 0], [4], [3, 0]]);
+    assert.deepEqual(result.sum.data, [0, 0, 0, 0]);
+  });
+
   it("compute masked means, log probabilities, entropy and cross entropy", async () => {
     const quarter = [0, Math.log(3)]; // probabilities 1/4 and 3/4
     assert.equal(await value((c) => maskedMean(c([1, 2, 30]), c([1, 1, 0]))), 1.5);

@@ -38,9 +38,13 @@ const reshapeOp = defineOp<ShapeAttrs>("Reshape", {
     // ONNX lets a target say 0 for "as in the input" and -1 for "what remains", which saves computing a shape.
     const target = shape.map((dim, i) => (typeof dim === "string" && dim === x!.shape[i] ? 0 : dim));
     const symbolic = target.filter((dim) => typeof dim === "string");
-    const simple = symbolic.length <= 1 && !shape.includes(0);
-    const value = simple ? emit.ints(target.map((d) => (typeof d === "string" ? -1 : d))) : emit.dims(shape);
-    emit.node("Reshape", shape.includes(0) ? { allowzero: 1 } : {}, { inputs: [emit.inputs[0], value] });
+    if (symbolic.length <= 1 && !shape.includes(0)) {
+      const value = emit.ints(target.map((dim) => (typeof dim === "string" ? -1 : dim)));
+      emit.node("Reshape", {}, { inputs: [emit.inputs[0], value] });
+    } else {
+      // A computed dimension may be 0 in the run, and then it means 0.
+      emit.node("Reshape", { allowzero: 1 }, { inputs: [emit.inputs[0], emit.dims(shape)] });
+    }
   },
 });
 
