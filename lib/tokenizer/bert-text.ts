@@ -2,6 +2,7 @@
  * @file BERT's normaliser and word splitter, as `BertNormalizer` and `BertPreTokenizer` of the Rust tokenizers.
  * In: text. Out: cleaned text; words and single punctuation characters.
  */
+import { CONTROLS, MARKS, PUNCTUATION } from "./bert-unicode.js";
 import { WHITE_SPACE } from "./unicode.js";
 
 /** The settings of a BertNormalizer, under its own names. */
@@ -13,13 +14,15 @@ export interface BertNormalizerConfig {
   readonly lowercase?: boolean;
 }
 
-/** Deleted when cleaning: NUL, the replacement character, and Cc, Cf, Co other than tab, line feed, carriage return. */
-const UNWANTED = /[\ufffd\p{Cf}\p{Co}]|(?![\t\n\r])\p{Cc}/gu;
+/** Deleted when cleaning: NUL, the replacement character, and controls other than tab, line feed, carriage return. */
+const UNWANTED = new RegExp(`[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f\\ufffd${CONTROLS}]`, "gu");
 const SPACES = new RegExp(`[${WHITE_SPACE}]`, "gu");
 const CJK =
   /[\u{4e00}-\u{9fff}\u{3400}-\u{4dbf}\u{20000}-\u{2a6df}\u{2a700}-\u{2b73f}\u{2b740}-\u{2b81f}\u{2b920}-\u{2ceaf}\u{f900}-\u{faff}\u{2f800}-\u{2fa1f}]/gu;
-const NON_ASCII = /[^\x00-\x7f]/;
-const WORDS = new RegExp(`[!-/:-@[-\`{-~\\p{P}]|[^${WHITE_SPACE}!-/:-@[-\`{-~\\p{P}]+`, "gu");
+const ACCENTS = new RegExp(`[${MARKS}]`, "gu");
+const NON_ASCII = /[^\0-\x7f]/;
+const ALL_PUNCTUATION = `!-/:-@\\[-\`\\{-~${PUNCTUATION}`;
+const WORDS = new RegExp(`[${ALL_PUNCTUATION}]|[^${WHITE_SPACE}${ALL_PUNCTUATION}]+`, "gu");
 
 /** Makes the function that normalises text as the configuration says. */
 export function bertNormalizer(config: BertNormalizerConfig): (text: string) => string {
@@ -30,7 +33,7 @@ export function bertNormalizer(config: BertNormalizerConfig): (text: string) => 
     if (clean) out = out.replace(UNWANTED, "").replace(SPACES, " ");
     if (!NON_ASCII.test(out)) return lowercase ? out.toLowerCase() : out;
     if (chinese) out = out.replace(CJK, " $& ");
-    if (stripAccents) out = out.normalize("NFD").replace(/\p{Mn}/gu, "");
+    if (stripAccents) out = out.normalize("NFD").replace(ACCENTS, "");
     return lowercase ? lowerEach(out) : out;
   };
 }

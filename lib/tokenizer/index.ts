@@ -5,6 +5,13 @@ export { TokenizerError } from "./errors.js";
 export { loadTokenizer } from "./load.js";
 export { createTokenizer, type TokenizerSettings } from "./tokenizer.js";
 export {
+  type TokenizerFiles,
+  type TrainOptions,
+  tokenizerFromFiles,
+  trainBpe,
+  trainWordPiece,
+} from "./train.js";
+export {
   type DecodeOptions,
   type EncodeOptions,
   type Encoding,

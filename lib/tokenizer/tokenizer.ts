@@ -73,7 +73,8 @@ export function createTokenizer(json: Json, settings: TokenizerSettings = {}): T
   };
 
   const encode = (text: string, options: EncodeOptions = {}): Encoding => {
-    const { pair, addSpecialTokens = true, maxLength, prefixSpace = false } = options;
+    const { addSpecialTokens = true, maxLength, prefixSpace = false } = options;
+    const pair = options.pair || undefined; // an empty second text is none, as in transformers
     const prepare = (given: string) => {
       const sound = wellFormed(given);
       return prefixSpace && isByteLevel(json) && sound !== "" && !startsWithSpace(sound)

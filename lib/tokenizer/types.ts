@@ -10,7 +10,7 @@ export const SPECIAL_ROLES: readonly SpecialRole[] = ["bos", "eos", "unk", "sep"
 
 /** Settings of {@link Tokenizer.encode}. */
 export interface EncodeOptions {
-  /** Second text of a pair. */
+  /** Second text of a pair. An empty one counts as none, as in transformers. */
   readonly pair?: string;
   /** Wrap as the model was trained ([CLS] … [SEP]). Default true; GPT-2 has no wrapper. */
   readonly addSpecialTokens?: boolean;
