@@ -6,9 +6,10 @@ import type { Engine } from "../../../lib/engine/index.js";
 import type { Gpt2Config } from "../../../lib/models/config.js";
 import type { PpoOptions } from "../ppo/options.js";
 import type { PpoSequence } from "../ppo/types.js";
+import type { BatchLimits } from "./batching.js";
 import { Mutex } from "./mutex.js";
 import type { HostParameter } from "./parameter-store.js";
-import { type ForwardLimits, type ForwardOptions, type ForwardResult, PolicyModel } from "./policy-model.js";
+import { type ForwardOptions, type ForwardResult, PolicyModel } from "./policy-model.js";
 import { type PolicyOptions, type PpoMinibatch, PpoObjective } from "./policy-objective.js";
 import {
   type LearnerOptions,
@@ -16,8 +17,6 @@ import {
   TrainableModel,
   type UpdateResult,
 } from "./trainable-model.js";
-
-const DEFAULT_LIMITS = { maxTokens: 4096, maxLogits: 32_000_000, maxPadding: 0.1 };
 
 /** The learner's part of PPO's options; a run adds its schedule and weight decay. */
 export function learnerOptionsOf({ learningRate, maxGradNorm, gradClipping }: PpoOptions): LearnerOptions {
@@ -48,12 +47,15 @@ export class PolicyLearner {
     engine: Engine,
     config: Gpt2Config,
     weights: ReadonlyMap<string, Float32Array>,
-    options: { ppo: PolicyOptions; learner: LearnerOptions; limits?: ForwardLimits },
+    options: { ppo: PolicyOptions; learner: LearnerOptions; limits?: BatchLimits },
   ): Promise<PolicyLearner> {
     const objective = new PpoObjective(config, options.ppo);
     const trainable = await TrainableModel.create(engine, objective, weights, options.learner);
-    const limits = { ...DEFAULT_LIMITS, ...options.limits };
-    return new PolicyLearner(config, options.ppo, new PolicyModel(config, options.ppo, trainable, limits));
+    return new PolicyLearner(
+      config,
+      options.ppo,
+      new PolicyModel(config, options.ppo, trainable, options.limits ?? {}),
+    );
   }
 
   /** Runs `work` with the model to itself. Calls of the learner's other methods inside it would wait for ever: use the model. */

@@ -4,8 +4,8 @@
  */
 import type { Program } from "../../../lib/engine/index.js";
 import type { Gpt2Config } from "../../../lib/models/config.js";
-import { groupByLength } from "../../../lib/models/encoder-feeds.js";
 import type { PpoSequence, Rollout } from "../ppo/types.js";
+import { type BatchLimits, groupBySize } from "./batching.js";
 import { LearnerNonFiniteError } from "./errors.js";
 import {
   checkSequences,
@@ -23,14 +23,6 @@ import {
   type TrainableModel,
   type UpdateResult,
 } from "./trainable-model.js";
-
-/** How much one forward pass may hold. */
-export interface ForwardLimits {
-  /** Most tokens of one pass, padding included; default 4096. */
-  maxTokens?: number;
-  /** Most numbers in its logits, response tokens × vocabulary; default 32 million (128 MB). */
-  maxLogits?: number;
-}
 
 /** What a forward pass says of one sequence. */
 export interface ForwardResult extends Rollout {
@@ -50,7 +42,7 @@ export interface ForwardOptions {
 export class PolicyModel {
   readonly #config: Gpt2Config;
   readonly #options: PolicyOptions;
-  readonly #limits: Required<ForwardLimits> & { maxPadding: number };
+  readonly #limits: BatchLimits;
   readonly #forward = new Map<boolean, Promise<Program>>();
   /** Weights, optimizer, schedule. */
   readonly trainable: TrainableModel<PpoMinibatch>;
@@ -59,12 +51,17 @@ export class PolicyModel {
     config: Gpt2Config,
     options: PolicyOptions,
     trainable: TrainableModel<PpoMinibatch>,
-    limits: Required<ForwardLimits> & { maxPadding: number },
+    limits: BatchLimits,
   ) {
     this.#config = config;
     this.#options = options;
     this.#limits = limits;
     this.trainable = trainable;
+  }
+
+  /** Throws LearnerInputError naming `field[i]` where a sequence is empty, too long, or holds an id outside the vocabulary. */
+  check(sequences: readonly PpoSequence[], field: string): void {
+    checkSequences(sequences, this.#config, field);
   }
 
   /**
@@ -76,11 +73,15 @@ export class PolicyModel {
     sequences: readonly PpoSequence[],
     options: ForwardOptions = {},
   ): Promise<ForwardResult[]> {
-    checkSequences(sequences, this.#config);
+    checkSequences(sequences, this.#config, "sequences");
     const { full = false } = options;
     const program = await this.#forwardProgram(full);
     const results: ForwardResult[] = new Array(sequences.length);
-    for (const group of this.#group(sequences)) {
+    const sizes = sequences.map(({ query, response }) => ({
+      tokens: query.length + response.length - 1,
+      logitRows: response.length,
+    }));
+    for (const group of groupBySize(sizes, this.#limits, this.#config.vocabSize)) {
       const members = group.map((i) => sequences[i]);
       const feeds = forwardFeeds(members, this.#config, this.#options, options.dropout);
       const outputs = await runProgram(this.trainable.engine, program, this.trainable.weights, feeds);
@@ -105,7 +106,7 @@ export class PolicyModel {
     minibatch: PpoMinibatch,
     options?: AccumulateOptions,
   ): Promise<MinibatchResult & { outputs: PpoMinibatchOutputs }> {
-    checkSequences(minibatch.sequences, this.#config);
+    checkSequences(minibatch.sequences, this.#config, "sequences");
     const result = await this.trainable.accumulate(minibatch, options);
     return result as MinibatchResult & { outputs: PpoMinibatchOutputs };
   }
@@ -123,7 +124,7 @@ export class PolicyModel {
   /** Releases everything but the engine. */
   async release(): Promise<void> {
     for (const program of this.#forward.values()) (await program).release();
-    this.trainable.release();
+    await this.trainable.release();
   }
 
   #forwardProgram(full: boolean): Promise<Program> {
@@ -134,29 +135,4 @@ export class PolicyModel {
     }
     return program;
   }
-
-  /** Groups of similar length, each cut where its logits would grow too large. */
-  #group(sequences: readonly PpoSequence[]): number[][] {
-    const groups = groupByLength(
-      sequences.map(({ query, response }) => query.length + response.length - 1),
-      this.#limits,
-    );
-    const most = Math.max(1, Math.floor(this.#limits.maxLogits / this.#config.vocabSize));
-    return groups.flatMap((group) => cutByTokens(group, (i) => sequences[i].response.length, most));
-  }
-}
-
-/** Cuts a group so that no part has more than `most` tokens, unless one member alone does. */
-function cutByTokens(group: readonly number[], tokensOf: (i: number) => number, most: number): number[][] {
-  const parts: number[][] = [];
-  let tokens = Number.POSITIVE_INFINITY;
-  for (const i of group) {
-    if (tokens + tokensOf(i) > most) {
-      parts.push([]);
-      tokens = 0;
-    }
-    parts[parts.length - 1].push(i);
-    tokens += tokensOf(i);
-  }
-  return parts;
 }

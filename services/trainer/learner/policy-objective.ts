@@ -142,12 +142,12 @@ export function forwardFeeds(
   return feeds;
 }
 
-/** Throws LearnerInputError naming the sequence that is empty, too long, or holds an id outside the vocabulary. */
-export function checkSequences(sequences: readonly PpoSequence[], config: Gpt2Config): void {
+/** Throws LearnerInputError naming `field[i]` where a sequence is empty, too long, or holds an id outside the vocabulary. */
+export function checkSequences(sequences: readonly PpoSequence[], config: Gpt2Config, field: string): void {
   for (const [i, { query, response }] of sequences.entries()) {
-    checkIds(query, config, `sequences[${i}].query`);
-    checkIds(response, config, `sequences[${i}].response`);
-    checkLength(query.length + response.length, config, `sequences[${i}]`);
+    checkIds(query, config, `${field}[${i}].query`);
+    checkIds(response, config, `${field}[${i}].response`);
+    checkLength(query.length + response.length, config, `${field}[${i}]`);
   }
 }
 

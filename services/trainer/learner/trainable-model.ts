@@ -94,6 +94,7 @@ export class TrainableModel<Batch> {
   readonly #program: Program;
   readonly #gradients: GradientBuffer;
   readonly #optimizer: Adam;
+  #forward?: Promise<Program>;
   #scheduleStep = 0;
 
   private constructor(
@@ -130,16 +131,23 @@ export class TrainableModel<Batch> {
     const layout = new ParameterLayout(
       graph.parameters.map((p) => ({ name: p.name!, shape: p.shape as number[] })),
     );
-    const buffer = new ParameterBuffer(engine, layout);
-    buffer.write(weights, "weight");
-    const program = await engine.compile(graph);
-    const gradientBuffer = await GradientBuffer.create(engine, layout);
-    const adam = await Adam.create(engine, buffer, gradientBuffer.total, options);
-    return new TrainableModel(
-      { engine, weights: buffer, program, gradients: gradientBuffer, adam },
-      objective,
-      options,
-    );
+    const made: { release(): void }[] = [];
+    const keep = <T extends { release(): void }>(part: T): T => {
+      made.push(part);
+      return part;
+    };
+    try {
+      const buffer = keep(new ParameterBuffer(engine, layout));
+      buffer.write(weights, "weight");
+      const program = keep(await engine.compile(graph));
+      const gradientBuffer = keep(await GradientBuffer.create(engine, layout));
+      const adam = await Adam.create(engine, buffer, gradientBuffer.total, options);
+      const parts = { engine, weights: buffer, program, gradients: gradientBuffer, adam };
+      return new TrainableModel(parts, objective, options);
+    } catch (error) {
+      for (const part of made) part.release();
+      throw error;
+    }
   }
 
   /** Learning rate of the next optimizer step. */
@@ -185,6 +193,18 @@ export class TrainableModel<Batch> {
       return kept;
     });
     return result!;
+  }
+
+  /** Forward pass of one minibatch without gradients. */
+  async evaluate(batch: Batch): Promise<Omit<MinibatchResult, "kept">> {
+    this.#forward ??= this.engine.compile(lossGraph(this.#objective));
+    const { loss, ...outputs } = await runProgram(
+      this.engine,
+      await this.#forward,
+      this.weights,
+      this.#objective.feeds(batch),
+    );
+    return { loss: loss[0], outputs };
   }
 
   /**
@@ -241,7 +261,8 @@ export class TrainableModel<Batch> {
   }
 
   /** Releases every buffer and program; the engine stays. Idempotent. */
-  release(): void {
+  async release(): Promise<void> {
+    (await this.#forward)?.release();
     this.#optimizer.release();
     this.#gradients.release();
     this.#program.release();
@@ -249,12 +270,24 @@ export class TrainableModel<Batch> {
   }
 }
 
-/** Loss, outputs and a gradient for every weight that the objective reads. */
-function trainingGraph<Batch>(objective: Objective<Batch>): Graph {
-  const graph = new Graph(`${objective.name}-training`);
+/** Loss and outputs. */
+function lossGraph<Batch>(objective: Objective<Batch>): Graph {
+  const graph = new Graph(`${objective.name}-evaluation`);
+  addLoss(graph, objective);
+  return graph;
+}
+
+function addLoss<Batch>(graph: Graph, objective: Objective<Batch>): Tensor {
   const { loss, outputs } = objective.build(graph);
   graph.output("loss", loss);
   for (const [name, tensor] of Object.entries(outputs)) graph.output(name, tensor);
+  return loss;
+}
+
+/** Loss, outputs and a gradient for every weight that the objective reads. */
+function trainingGraph<Batch>(objective: Objective<Batch>): Graph {
+  const graph = new Graph(`${objective.name}-training`);
+  const loss = addLoss(graph, objective);
   const scaled = loss.mul(graph.input(LOSS_SCALE, "float32", []));
   for (const [i, gradient] of gradients(scaled, graph.parameters).entries()) {
     graph.output(GRADIENT + graph.parameters[i].name, gradient);

@@ -157,8 +157,10 @@ export function stepStats(record: StepRecord, options: PpoOptions): Statistics {
   for (const [name, value] of Object.entries(meanScalars(record.minibatches))) stats[`ppo/${name}`] = value;
   stats["ppo/policy/advantages"] = collect(record.minibatches, "advantages", legacy);
   stats["ppo/policy/ratio"] = collect(record.minibatches, "ratio", legacy);
+  const variation = stats["ppo/returns/var"] as number;
+  // returns that do not vary leave nothing to explain
   stats["ppo/val/var_explained"] =
-    1 - (stats["ppo/val/error"] as number) / (stats["ppo/returns/var"] as number);
+    variation === 0 ? Number.NaN : 1 - (stats["ppo/val/error"] as number) / variation;
   stats["ppo/learning_rate"] = record.learningRate;
   stats["ppo/grad_norm"] = average(record.gradNorms);
   const lag = versionLag(record);

@@ -63,7 +63,7 @@ export interface PpoStepResult {
 }
 
 /**
- * Learns from one batch. Throws PpoInputError naming the sample when the batch cannot be learned from (nothing has changed
+ * Learns from one batch. Throws PpoInputError or LearnerInputError naming the sample when the batch cannot be learned from (nothing has changed
  * then) and LearnerNonFiniteError naming the minibatch whose loss or gradient is not finite: earlier minibatches of this step
  * have been applied, that one has not, and `context.state` is as before.
  */
@@ -96,6 +96,7 @@ class Step {
   async run(): Promise<PpoStepResult> {
     const { state } = this.#context;
     const { samples, weightVersion } = this.#batch;
+    this.#model.check(samples, "samples");
     const clock = new Stopwatch();
     const rollouts = await this.#rollouts();
     clock.lap("time/ppo/forward_pass");

@@ -1,0 +1,80 @@
+/**
+ * @file Supervised fine-tuning of GPT-2: mean −log p of each labelled token given those before it. Labels follow transformers:
+ * they stand beside the ids, and −100 means "not learned". Dropout is not applied.
+ */
+import { type Graph, tokenLogprobs } from "../../../lib/graph/index.js";
+import type { Gpt2Config } from "../../../lib/models/config.js";
+import { gpt2Hidden, gpt2Logits } from "../../../lib/models/gpt2.js";
+import { LearnerInputError } from "./errors.js";
+import { checkIds, checkLength, int64Feed, padTokens } from "./layout.js";
+import type { SupervisedTask } from "./supervised-learner.js";
+
+/** Label of a token that is not learned. */
+export const IGNORED_LABEL = -100;
+
+/** One text. */
+export interface TextExample {
+  /** Token ids, [T], special tokens included. */
+  readonly ids: ArrayLike<number>;
+  /** What to predict at each place, [T]: the token's id or −100; default the ids. The first token is never predicted. */
+  readonly labels?: ArrayLike<number>;
+}
+
+/** The task for a policy without its value head (whose weights stay as they are in the caller's checkpoint). */
+export function nextTokenTask(config: Gpt2Config): SupervisedTask<TextExample> {
+  return {
+    name: "gpt2-next-token",
+    logitWidth: config.vocabSize,
+    check(example, field) {
+      checkIds(example.ids, config, `${field}.ids`);
+      checkLength(example.ids.length, config, field);
+      checkLabels(example, config.vocabSize, `${field}.labels`);
+    },
+    weightOf: (example) => learnedPlaces(example).length,
+    sizeOf: (example) => ({ tokens: example.ids.length, logitRows: learnedPlaces(example).length }),
+    build(graph: Graph) {
+      const inputIds = graph.input("input_ids", "int64", ["batch", "time"]);
+      const places = graph.input("places", "int64", ["tokens"]);
+      const labels = graph.input("labels", "int64", ["tokens"]);
+      const rows = gpt2Hidden(config, { inputIds }).reshape([-1, config.hiddenSize]);
+      const logprobs = tokenLogprobs(gpt2Logits(config, rows.gather(places)), labels);
+      return { loss: logprobs.reduceMean().neg(), outputs: {} };
+    },
+    feeds(examples) {
+      // the last token predicts nothing; one column stays when there is nothing else
+      const time = Math.max(1, ...examples.map(({ ids }) => ids.length - 1));
+      const learned = examples.map(learnedPlaces);
+      return {
+        input_ids: padTokens(
+          examples.map(({ ids }) => ids),
+          time,
+        ),
+        places: int64Feed(learned.flatMap((places, row) => places.map((t) => row * time + t - 1))),
+        labels: int64Feed(
+          learned.flatMap((places, row) => places.map((t) => (examples[row].labels ?? examples[row].ids)[t])),
+        ),
+      };
+    },
+  };
+}
+
+/** Places of the tokens that are predicted, ascending; never 0. */
+function learnedPlaces({ ids, labels = ids }: TextExample): number[] {
+  const places: number[] = [];
+  for (let t = 1; t < ids.length; t++) if (labels[t] !== IGNORED_LABEL) places.push(t);
+  return places;
+}
+
+function checkLabels({ ids, labels }: TextExample, vocabSize: number, field: string): void {
+  if (!labels) return;
+  if (labels.length !== ids.length) {
+    throw new LearnerInputError(field, `expected ${ids.length} labels, got ${labels.length}`);
+  }
+  for (let t = 0; t < labels.length; t++) {
+    const label = labels[t];
+    if (label !== IGNORED_LABEL && !(Number.isInteger(label) && label >= 0 && label < vocabSize)) {
+      const expected = `an id from 0 to ${vocabSize - 1}, or ${IGNORED_LABEL}`;
+      throw new LearnerInputError(`${field}[${t}]`, `expected ${expected}, got ${label}`);
+    }
+  }
+}
