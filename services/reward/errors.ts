@@ -21,3 +21,13 @@ export class NonFiniteLogitsError extends Error {
     this.name = "NonFiniteLogitsError";
   }
 }
+
+/** `--label` names no label of the model; the server does not start. */
+export class InvalidLabelError extends Error {
+  readonly code = "CONFIG_INVALID";
+
+  constructor(label: string, accepted: string) {
+    super(`label: ${JSON.stringify(label)} is no label of the model; accepted: ${accepted}`);
+    this.name = "InvalidLabelError";
+  }
+}

@@ -11,6 +11,7 @@ import {
   type TextScoreSchema,
 } from "../../lib/api/gen/rlhf/reward/v1/reward_pb.js";
 import type { ServerInfoSchema } from "../../lib/api/gen/rlhf/types/v1/types_pb.js";
+import type { Batched } from "../../lib/rpc/admission.js";
 import { KitError } from "../../lib/rpc/errors.js";
 import { implement, type ServiceImplementation } from "../../lib/rpc/implement.js";
 import { Validator } from "../../lib/rpc/validate.js";
@@ -29,13 +30,6 @@ export interface CallOptions {
   deadline?: number;
 }
 
-/** Logits of one text, and where the time went. */
-export interface RowResult {
-  logits: Float32Array;
-  queueMs: number;
-  modelMs: number;
-}
-
 /** The model behind the service. */
 export interface RewardBackend {
   /** What the model is. Throws NOT_READY while it loads. */
@@ -43,8 +37,8 @@ export interface RewardBackend {
   /** Throws QUEUE_FULL where this many more rows would not be accepted. */
   assertRoom(rows: number): void;
   tokenize(call: TokenizeCall, options: CallOptions): Promise<TokenizedText[]>;
-  /** Logits of a row, together with rows of other calls. */
-  logits(row: TokenizedText, options: CallOptions): Promise<RowResult>;
+  /** Logits of each row, computed together with rows of other calls. */
+  logits(rows: readonly TokenizedText[], options: CallOptions): Promise<Batched<Float32Array>>;
 }
 
 /** What the server was started with. */
@@ -113,18 +107,14 @@ async function score(
   const tokenizeMs = performance.now() - started;
   checkLengths(rows, facts.maxTokens);
 
-  const results = await allRows(backend, rows, call);
+  const { results, queueMs, runMs } = await backend.logits(rows, call);
   return {
-    results: results.map((result, i) => textScore(i, rows[i], result.logits, facts, label, scoreFunction)),
+    results: results.map((logits, i) => textScore(i, rows[i], logits, facts, label, scoreFunction)),
     model: name,
     weights: weightsRef(facts),
     function: TO_PROTO[scoreFunction],
     label: facts.labels[label],
-    timing: {
-      tokenizeMs,
-      queueMs: Math.max(...results.map((result) => result.queueMs)),
-      modelMs: Math.max(...results.map((result) => result.modelMs)),
-    },
+    timing: { tokenizeMs, queueMs, modelMs: runMs },
   };
 }
 
@@ -193,22 +183,6 @@ function textScore(
     tokenCount: row.ids.length,
     truncated: row.fullLength > row.ids.length,
   };
-}
-
-/** Logits of every row; when one fails, the others are not computed any more. */
-async function allRows(
-  backend: RewardBackend,
-  rows: readonly TokenizedText[],
-  { signal, deadline }: CallOptions,
-): Promise<RowResult[]> {
-  const failed = new AbortController();
-  const either = signal ? AbortSignal.any([signal, failed.signal]) : failed.signal;
-  try {
-    return await Promise.all(rows.map((row) => backend.logits(row, { signal: either, deadline })));
-  } catch (error) {
-    failed.abort(error);
-    throw error;
-  }
 }
 
 function weightsRef({ weightVersion, digest }: ClassifierFacts) {
