@@ -80,8 +80,8 @@ export function figuresOf(metrics: Readonly<Record<string, number>>): (readonly 
     ["ppo/loss/total", "loss", 4],
     ["sft/loss", "loss", 3],
     ["sft/test_loss", "test loss", 3],
-    ["reward/loss", "loss", 3],
-    ["reward/accuracy", "accuracy", 3],
+    ["classifier/loss", "loss", 3],
+    ["classifier/accuracy", "accuracy", 3],
     ["time/tokens_per_second", "tokens/s", 0],
   ];
   return wanted.flatMap(([metric, label, digits]) => {

@@ -5,7 +5,7 @@
 import { join } from "node:path";
 import {
   type JsonObject,
-  readSafetensors,
+  SafetensorsFile,
   saveCheckpoint,
   writeSafetensors,
 } from "../../../lib/checkpoint/index.js";
@@ -47,6 +47,11 @@ export async function saveModel(directory: string, model: LearnedModel): Promise
 /** Writes model and optimizer into a checkpoint's folder. */
 export async function writeLearned(folder: string, model: LearnedModel, state: AdamState): Promise<void> {
   await saveModel(join(folder, MODEL_FOLDER), model);
+  await writeOptimizer(folder, state);
+}
+
+/** Writes the optimizer's moments into a checkpoint's folder. */
+export async function writeOptimizer(folder: string, state: AdamState): Promise<void> {
   const tensors = new Map(
     MOMENTS.flatMap((moment) =>
       [...state[moment]].map(([name, { shape, data }]) => [
@@ -60,15 +65,17 @@ export async function writeLearned(folder: string, model: LearnedModel, state: A
 
 /** Reads the optimizer's state back from a checkpoint's folder. */
 export async function readOptimizer(folder: string, counters: OptimizerCounters): Promise<LearnerState> {
-  const { tensors } = await readSafetensors(join(folder, OPTIMIZER_FILE));
-  const moments = (which: (typeof MOMENTS)[number]) =>
-    new Map(
-      [...tensors]
-        .filter(([name]) => name.startsWith(`${which}.`))
-        .map(([name, tensor]): [string, HostParameter] => [
-          name.slice(which.length + 1),
-          { shape: [...tensor.shape], data: tensor.data as Float32Array },
-        ]),
-    );
-  return { ...counters, moment1: moments("moment1"), moment2: moments("moment2") };
+  const state = { moment1: new Map<string, HostParameter>(), moment2: new Map<string, HostParameter>() };
+  const file = await SafetensorsFile.open(join(folder, OPTIMIZER_FILE));
+  try {
+    for (const info of file.header.tensors.values()) {
+      const moment = MOMENTS.find((name) => info.name.startsWith(`${name}.`));
+      if (!moment) continue;
+      const data = await file.readFloat32(info);
+      state[moment].set(info.name.slice(moment.length + 1), { shape: [...info.shape], data });
+    }
+  } finally {
+    await file.close();
+  }
+  return { ...counters, ...state };
 }
