@@ -5,7 +5,6 @@
 import { access, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { digestOrder, WeightsHasher } from "./digest.js";
-import { ownFloat32 } from "./dtypes.js";
 import { CheckpointError } from "./errors.js";
 import { type JsonObject, readJsonObject } from "./json-file.js";
 import { TorchFile } from "./pytorch-bin.js";
@@ -112,23 +111,19 @@ async function readAll(
   const shapes = new Map(specs.map(({ name, shape }) => [name, shape]));
   const hasher = new WeightsHasher();
   const loaded = new Map<string, Float32Array>();
-  const seen = new Set<string>();
-  let hashing: Promise<void> = Promise.resolve();
-  for (const name of digestOrder(sources.keys())) {
-    const stored = sources.get(name)!;
-    let data = await source.readFloat32(stored);
-    if (seen.has(stored)) {
-      // a tied tensor: its own copy, so that two parameters never share a buffer
-      const copy = ownFloat32(data.length);
-      copy.set(data);
-      data = copy;
-    }
-    seen.add(stored);
-    await hashing;
-    hashing = hasher.add(name, { shape: shapes.get(name)!, data });
+  const read = (name: string) => {
+    const reading = source.readFloat32(sources.get(name)!);
+    reading.catch(() => {}); // reported when its turn comes
+    return reading;
+  };
+  const names = digestOrder(sources.keys());
+  let coming = names.length > 0 ? read(names[0]!) : undefined;
+  for (const [i, name] of names.entries()) {
+    const data = await coming!;
+    coming = i + 1 < names.length ? read(names[i + 1]!) : undefined;
+    await hasher.add(name, { shape: shapes.get(name)!, data });
     loaded.set(name, data);
   }
-  await hashing;
   // in the order of the specs, which is the model's own
   const tensors = new Map<string, Float32Array>();
   for (const { name } of specs) if (loaded.has(name)) tensors.set(name, loaded.get(name)!);

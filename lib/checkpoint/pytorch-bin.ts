@@ -2,10 +2,11 @@
  * @file `pytorch_model.bin`: a ZIP of raw storages and a pickle that says which tensor lies where.
  * In: the file. Out: float32 arrays. The pickle is interpreted by a reader that can run no code (pickle.ts).
  */
-import { type FileHandle, open } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { DTYPE_BITS, isFloatDtype, ownFloat32, type SafetensorsDtype, widenInto } from "./dtypes.js";
 import { CheckpointError } from "./errors.js";
 import { type PickledTensor, PickleError, readTensorPickle } from "./pickle.js";
+import { openForReading } from "./safetensors.js";
 import { readZipMembers, type ZipMember } from "./zip.js";
 
 /** Limit on data.pkl; that of a large model has a few hundred kilobytes. */
@@ -29,10 +30,7 @@ export class TorchFile {
 
   /** Opens `path`. Throws {@link CheckpointError} when it is damaged, older than PyTorch 1.6, or asks for code to run. */
   static async open(path: string): Promise<TorchFile> {
-    const handle = await open(path, "r").catch((cause: NodeJS.ErrnoException) => {
-      const found = cause.code === "ENOENT" ? "no such file" : String(cause);
-      throw new CheckpointError({ file: path, expected: "a readable file", found }, { cause });
-    });
+    const handle = await openForReading(path);
     try {
       await refuseOldFormat(handle, path);
       const members = await readZipMembers(handle, path);

@@ -27,7 +27,7 @@ export async function recoverDirectory(dir: string): Promise<void> {
 
 /**
  * Replaces `dir` by what `fill` writes into the empty folder it is given. Files are synced before the rename.
- * Throws {@link CheckpointWriteError} with the cause (`ENOSPC`, `EACCES` …), leaving `dir` as it was.
+ * Throws {@link CheckpointWriteError} with the cause (`ENOSPC`, `EACCES` …), or what `fill` threw; `dir` stays as it was.
  */
 export async function replaceDirectory(dir: string, fill: (folder: string) => Promise<void>): Promise<void> {
   const target = resolve(dir);
@@ -43,8 +43,10 @@ export async function replaceDirectory(dir: string, fill: (folder: string) => Pr
     await swap(temporary, target);
     await syncFolder(parent);
   } catch (error) {
-    await rm(temporary, { recursive: true, force: true });
-    throw error instanceof CheckpointWriteError ? error : new CheckpointWriteError(target, error);
+    await rm(temporary, { recursive: true, force: true }).catch(() => {});
+    const cause = error instanceof CheckpointWriteError ? error.cause : error;
+    const isSystem = cause instanceof Error && "syscall" in cause;
+    throw isSystem ? new CheckpointWriteError(target, cause) : cause;
   }
 }
 

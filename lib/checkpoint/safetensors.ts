@@ -138,7 +138,7 @@ export async function writeSafetensors(
     await rename(temporary, path);
     await syncFolder(dirname(path));
   } catch (error) {
-    await rm(temporary, { force: true });
+    await rm(temporary, { force: true }).catch(() => {}); // the first failure is the one to report
     throw new CheckpointWriteError(path, error);
   }
 }
@@ -171,13 +171,19 @@ export async function syncFolder(folder: string): Promise<void> {
   }
 }
 
-async function openForReading(path: string): Promise<FileHandle> {
+/** Opens a file for reading. Throws {@link CheckpointError} when it is missing, unreadable or a directory. */
+export async function openForReading(path: string): Promise<FileHandle> {
+  const expected = "a readable file";
+  let handle: FileHandle;
   try {
-    return await open(path, "r");
+    handle = await open(path, "r");
   } catch (cause) {
     const found = (cause as NodeJS.ErrnoException).code === "ENOENT" ? "no such file" : String(cause);
-    throw new CheckpointError({ file: path, expected: "a readable file", found }, { cause });
+    throw new CheckpointError({ file: path, expected, found }, { cause });
   }
+  if ((await handle.stat()).isFile()) return handle;
+  await handle.close();
+  throw new CheckpointError({ file: path, expected, found: "something that is no file" });
 }
 
 async function readFully(
