@@ -24,7 +24,7 @@ export class NonFiniteEmbeddingError extends Error {
 
 /** A baseline table that is missing or malformed; the server does not start. */
 export class BaselineError extends Error {
-  readonly code = "BASELINE";
+  readonly code = "CONFIG_INVALID";
 
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);
@@ -34,11 +34,21 @@ export class BaselineError extends Error {
 
 /** A request to rescale where the server holds no baseline (FAILED_PRECONDITION). */
 export class NoBaselineError extends Error {
-  readonly code = "PRECONDITION";
+  readonly code = "WRONG_STATE";
   readonly reason = "NO_BASELINE";
 
   constructor(model: string) {
     super(`options.rescale: this server has no baseline for ${model}; start it with --rescale-baseline FILE`);
     this.name = "NoBaselineError";
+  }
+}
+
+/** `--layer` is beyond the model's last layer; the server does not start. */
+export class InvalidLayerError extends Error {
+  readonly code = "CONFIG_INVALID";
+
+  constructor(layer: number, layerCount: number) {
+    super(`layer: is ${layer}; accepted: 0 to ${layerCount}, the layers of the model`);
+    this.name = "InvalidLayerError";
   }
 }

@@ -1,0 +1,87 @@
+/**
+ * @file The encoder seen from the front process: a worker process that computes, and a queue that puts the pairs of many
+ * calls into batches.
+ */
+import { Batcher } from "../../lib/rpc/admission.js";
+import { NotReadyError } from "../../lib/rpc/errors.js";
+import type { Logger } from "../../lib/rpc/log.js";
+import { ModelHost } from "../../lib/rpc/model-host.js";
+import type { EncoderFacts, ItemScore, ScoreItem, WorkerConfig } from "./protocol.js";
+import type { BertScoreBackend } from "./service.js";
+import type { BertScoreWorker } from "./worker.js";
+
+/** How pairs are queued and batched. Tokens of a pair: those of candidate and references, times the layers compared. */
+export interface QueueConfig {
+  /** Most pairs of one batch. */
+  batchItems: number;
+  /** Most tokens of one batch. */
+  batchTokens: number;
+  /** How long the first pair of a batch waits for company, in milliseconds. */
+  batchDelayMs: number;
+  /** Most pairs that wait. */
+  queueItems: number;
+  /** Most tokens that wait. */
+  queueTokens: number;
+}
+
+/** A worker with its queue. */
+export class BertScoreModel implements BertScoreBackend {
+  readonly #host: ModelHost<BertScoreWorker>;
+  readonly #batcher: Batcher<ScoreItem, ItemScore>;
+
+  constructor(worker: WorkerConfig, queue: QueueConfig, log: Logger) {
+    this.#host = new ModelHost<BertScoreWorker>({
+      script: new URL("./worker.js", import.meta.url),
+      config: worker,
+      log,
+    });
+    this.#batcher = new Batcher<ScoreItem, ItemScore>({
+      name: "bertscore",
+      maxItems: queue.batchItems,
+      maxTokens: queue.batchTokens,
+      delayMs: queue.batchDelayMs,
+      maxQueueItems: queue.queueItems,
+      maxQueueTokens: queue.queueTokens,
+      cost: tokensOf,
+      padded: false,
+      run: (items, { signal, deadline }) => this.#host.call("score", { items }, { signal, deadline }),
+    });
+  }
+
+  /** Starts the worker and waits until the model is loaded. */
+  async load(): Promise<EncoderFacts> {
+    return (await this.#host.start()) as EncoderFacts;
+  }
+
+  /** Calls `listener` whenever the worker is lost (false) or back (true). */
+  watch(listener: (able: boolean) => void): void {
+    this.#host.on("state", (state) => listener(state === "ready"));
+  }
+
+  facts(): EncoderFacts {
+    const facts = this.#host.info as EncoderFacts | undefined;
+    if (!facts) throw new NotReadyError("the model is loading");
+    return facts;
+  }
+
+  assertRoom(pairs: number): void {
+    this.#batcher.assertRoom(pairs);
+  }
+
+  tokenize: BertScoreBackend["tokenize"] = (call, options) => this.#host.call("tokenize", call, options);
+
+  score: BertScoreBackend["score"] = (items, options) => this.#batcher.submitAll(items, options);
+
+  decodeTokens: BertScoreBackend["decodeTokens"] = (call, options) =>
+    this.#host.call("decodeTokens", call, options);
+
+  async close(): Promise<void> {
+    this.#batcher.close();
+    await this.#host.close();
+  }
+}
+
+function tokensOf({ candidate, references, layers }: ScoreItem): number {
+  const tokens = references.reduce((sum, reference) => sum + reference.ids.length, candidate.ids.length);
+  return tokens * layers.length;
+}
