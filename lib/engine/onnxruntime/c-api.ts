@@ -73,8 +73,6 @@ const fallible = {
   BindOutputToDevice: [138, "psp"],
   GetBoundOutputValues: [140, "pppp"],
   CreateAndRegisterAllocator: [144, "ppp"],
-  CreateArenaCfgV2: [164, "ppzp"],
-  AddRunConfigEntry: [165, "pss"],
   SynchronizeBoundInputs: [202, "p"],
   SynchronizeBoundOutputs: [203, "p"],
   SessionOptionsAppendExecutionProvider_CUDA_V2: [204, "pp"],
@@ -96,7 +94,6 @@ const releasers = {
   ReleaseSessionOptions: 100,
   ReleaseAllocator: 132,
   ReleaseIoBinding: 135,
-  ReleaseArenaCfg: 157,
   ReleaseCUDAProviderOptions: 208,
 } as const;
 

@@ -22,6 +22,7 @@ import type {
   EngineTensor,
   Program,
 } from "../types.js";
+import type { Pointer } from "./c-api.js";
 import { DeviceMemory, type MemoryName } from "./device-memory.js";
 import { LOG_FATAL, type OrtEnvironment, ortEnvironment } from "./environment.js";
 import { allocateHost, wrapHost } from "./host-memory.js";
@@ -159,21 +160,21 @@ class OrtEngine implements Engine {
     { optimize = true, fixedShapes = false, profile }: CompileOptions = {},
   ): Promise<Program> {
     this.#checkOpen("compile");
-    const bytes = graph instanceof Uint8Array ? graph : toOnnx(graph);
     const { environment } = this.#context;
+    const what = graph instanceof Uint8Array ? "model" : graph.name;
+    let session: Pointer = 0n;
     try {
-      const session = await createSession(environment, bytes, {
-        ...this.#settings,
-        optimize,
-        fixedShapes,
-        profile,
-      });
+      const bytes = graph instanceof Uint8Array ? graph : toOnnx(graph);
+      const settings = { ...this.#settings, optimize, fixedShapes, profile };
+      session = await createSession(environment, bytes, settings);
+      this.#checkOpen("compile");
       const signature = readSignature(environment, session);
       const outputs = signature.outputs.map((spec) => spec.name);
       const renamed = renameOutputs(signature, graph);
       return new OrtProgram(this.#context, session, renamed, outputs, profile !== undefined);
     } catch (error) {
-      const what = graph instanceof Uint8Array ? "model" : graph.name;
+      environment.api.free("ReleaseSession", session);
+      if (this.#closing !== undefined) throw error;
       const reason = error instanceof Error ? error.message : String(error);
       throw new EngineError("COMPILE_FAILED", `compile ${what}: ${reason}`, { name: what, cause: error });
     }
