@@ -2,7 +2,7 @@
  * @file The embedded default: what a run needs and no address was given for is started here, on loopback, and stopped
  * at the end. In: a run file. Out: addresses put into it.
  */
-import { mkdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { parse } from "yaml";
@@ -38,6 +38,12 @@ const needsSchema = z.looseObject({
   weights: z.looseObject({ bus: z.string().optional() }).optional(),
 });
 
+/** Services that can be started for a run. */
+const STARTABLE = ["policy", "reference", "reward", "bertscore"] as const;
+
+/** File of a run directory that says which servers were started for the run. */
+const MARK = "embedded.json";
+
 /** A run file as the trainer gets it, and what was started for it. */
 export interface EmbeddedRun {
   readonly trainer: RunningService;
@@ -58,6 +64,8 @@ export interface EmbeddedOptions {
   readonly runsDirectory: string;
   /** nats://… from the command line; else a server is started where one is on the PATH. */
   readonly nats?: string | undefined;
+  /** Directory that the policy servers serve, pinned: for a comparison after the run. Default: the run file's model. */
+  readonly tunedModel?: string | undefined;
   readonly logLevel?: string | undefined;
 }
 
@@ -102,7 +110,10 @@ export class Embedded {
       return { trainer, config: options.config, bus: "", services: [trainer] };
     }
     mkdirSync(runDirectory, { recursive: true });
-    const bus = await this.#bus(needs.data.weights?.bus ?? "auto", options, runDirectory);
+    const wantedBus = needs.data.weights?.bus ?? "auto";
+    const bus = options.tunedModel
+      ? { url: wantedBus, label: "" }
+      : await this.#bus(wantedBus, options, runDirectory);
     const specs = serviceSpecs(needs.data as Needs, options, runDirectory, bus.url);
     const services = await this.#group.start(specs);
     const addressesOf = (service: string) =>
@@ -110,10 +121,14 @@ export class Embedded {
         .filter(({ name }) => name === service || name.startsWith(`${service}-`))
         .map(({ address }) => address);
     const servers = { ...(document.servers as Record<string, object> | undefined) };
-    for (const service of ["policy", "reference", "reward", "bertscore"]) {
+    const ours: string[] = [];
+    for (const service of STARTABLE) {
       const started = addressesOf(service);
-      if (started.length > 0) servers[service] = { ...servers[service], addresses: started };
+      if (started.length === 0) continue;
+      servers[service] = { ...servers[service], addresses: started };
+      ours.push(service);
     }
+    writeFileSync(join(runDirectory, MARK), JSON.stringify({ servers: ours, bus: wantedBus }));
     const config = {
       ...document,
       servers,
@@ -151,6 +166,24 @@ export class Embedded {
   }
 }
 
+/**
+ * The run file of a run directory as it was before servers were started for it: their addresses are gone with them. A file
+ * whose servers are somebody else's stays as it is.
+ */
+export function withoutEmbeddedServers(runDirectory: string, config: string): string {
+  const path = join(runDirectory, MARK);
+  if (!existsSync(path)) return config;
+  const mark = JSON.parse(readFileSync(path, "utf8")) as { servers: string[]; bus: string };
+  const document = parseRunFile(config);
+  const servers = { ...(document.servers as Record<string, object> | undefined) };
+  for (const service of mark.servers) servers[service] = { ...servers[service], addresses: [] };
+  return JSON.stringify({
+    ...document,
+    servers,
+    weights: { ...(document.weights as object), bus: mark.bus },
+  });
+}
+
 type Needs = z.output<typeof needsSchema> & { model: string };
 
 function serviceSpecs(
@@ -183,8 +216,9 @@ function serviceSpecs(
     for (let i = 1; i <= count; i++) {
       specs.push(
         spec("policy", count === 1 ? "policy" : `policy-${i}`, [
-          ...["--model", at(needs.model)],
-          ...["--weights", bus, "--run", options.runId],
+          ...(options.tunedModel
+            ? ["--model", options.tunedModel, "--pinned"]
+            : ["--model", at(needs.model), "--weights", bus, "--run", options.runId]),
         ]),
       );
     }
