@@ -77,7 +77,7 @@ describe("Adam", () => {
   });
 
   it("updates buffers of several chunks to the last element", async () => {
-    const size = 200_001;
+    const size = 600_001;
     const { weights, gradients, adam, values, release } = await setUp([{ name: "w", shape: [size] }]);
     weights.view("w").write(new Float32Array(size).fill(1));
     gradients.view("w").write(new Float32Array(size).fill(-2));

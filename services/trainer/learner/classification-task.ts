@@ -9,8 +9,8 @@ import { encoderInputs } from "../../../lib/models/encoder.js";
 import { type EncoderRow, encoderFeeds } from "../../../lib/models/encoder-feeds.js";
 import { LearnerInputError } from "./errors.js";
 import { checkIds, checkLength, int64Feed } from "./layout.js";
+import type { HostFeed } from "./run-program.js";
 import type { SupervisedTask } from "./supervised-learner.js";
-import type { HostFeed } from "./trainable-model.js";
 
 /** One text, tokenized with its special tokens, and its label. */
 export interface LabelledExample extends EncoderRow {

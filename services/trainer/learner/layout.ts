@@ -4,7 +4,7 @@
  * index before the output layer, so logits are computed where they are read and nowhere else.
  */
 import { LearnerInputError } from "./errors.js";
-import type { HostFeed } from "./trainable-model.js";
+import type { HostFeed } from "./run-program.js";
 
 /** What a sequence may hold at most. */
 export interface SequenceLimits {

@@ -16,13 +16,8 @@ import {
   type PpoMinibatchOutputs,
   type UniformSource,
 } from "./policy-objective.js";
-import {
-  type AccumulateOptions,
-  type MinibatchResult,
-  runProgram,
-  type TrainableModel,
-  type UpdateResult,
-} from "./trainable-model.js";
+import { runProgram } from "./run-program.js";
+import type { AccumulateOptions, MinibatchResult, TrainableModel, UpdateResult } from "./trainable-model.js";
 
 /** What a forward pass says of one sequence. */
 export interface ForwardResult extends Rollout {

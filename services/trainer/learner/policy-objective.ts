@@ -10,7 +10,8 @@ import type { PpoOptions } from "../ppo/options.js";
 import { responseWindow, valueWindow } from "../ppo/response-window.js";
 import type { PpoSequence } from "../ppo/types.js";
 import { checkIds, checkLength, float32Feed, int64Feed, padTokens, places } from "./layout.js";
-import type { HostFeed, Objective } from "./trainable-model.js";
+import type { HostFeed } from "./run-program.js";
+import type { Objective } from "./trainable-model.js";
 
 /** A number in [0, 1) at a time: where value-head dropout gets its randomness. */
 export interface UniformSource {

@@ -5,20 +5,14 @@
  * Weights, gradients and moments lie in one flat buffer each and are updated in place. On cpu everything here is
  * deterministic: the same weights, batches and thread count give the same bits.
  */
-import type { Engine, EngineData, EngineDType, EngineTensor, Program } from "../../../lib/engine/index.js";
+import type { Engine, Program } from "../../../lib/engine/index.js";
 import { Graph, gradients, type Tensor } from "../../../lib/graph/index.js";
 import { Adam, type AdamOptions, type AdamState } from "./adam.js";
 import { LearnerNonFiniteError, LearnerStateError } from "./errors.js";
 import { GradientBuffer } from "./gradients.js";
 import { type HostParameter, ParameterBuffer, ParameterLayout } from "./parameter-store.js";
+import { type HostFeed, runProgram } from "./run-program.js";
 import { type ScheduleOptions, scheduleFactor } from "./schedule.js";
-
-/** An array on its way into a program. */
-export interface HostFeed {
-  readonly dtype: EngineDType;
-  readonly dims: readonly number[];
-  readonly data: EngineData;
-}
 
 /** What a model is trained to do: a loss written as a graph, and how a batch is fed to it. */
 export interface Objective<Batch> {
@@ -293,36 +287,4 @@ function trainingGraph<Batch>(objective: Objective<Batch>): Graph {
     graph.output(GRADIENT + graph.parameters[i].name, gradient);
   }
   return graph;
-}
-
-/**
- * Runs a program over weights of `weights` and arrays of the host. Outputs named in `into` are written there; the others are
- * read back as float32 and released.
- */
-export async function runProgram(
-  engine: Engine,
-  program: Program,
-  weights: ParameterBuffer,
-  feeds: Readonly<Record<string, HostFeed>>,
-  into: Readonly<Record<string, EngineTensor>> = {},
-): Promise<Record<string, Float32Array>> {
-  const made: EngineTensor[] = [];
-  const inputs = Object.fromEntries(
-    program.inputNames.map((name) => {
-      const feed = feeds[name];
-      if (!feed) return [name, weights.view(name)];
-      const tensor = engine.tensor(feed.dtype, feed.dims, feed.data);
-      made.push(tensor);
-      return [name, tensor];
-    }),
-  );
-  try {
-    const outputs = await program.run(inputs, into);
-    const fresh = Object.entries(outputs).filter(([name]) => !into[name]);
-    made.push(...fresh.map(([, tensor]) => tensor));
-    const read = fresh.map(async ([name, tensor]) => [name, (await tensor.read()) as Float32Array] as const);
-    return Object.fromEntries(await Promise.all(read));
-  } finally {
-    for (const tensor of made) tensor.release();
-  }
 }

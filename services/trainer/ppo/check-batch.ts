@@ -11,12 +11,10 @@ type Violation = { field: string; description: string };
 /** Throws PpoInputError naming every field of the batch that PPO cannot learn from. */
 export function checkBatch({ samples }: PpoBatch, options: PpoOptions): void {
   const found: Violation[] = [];
-  const { batchSize, statistics } = options;
-  // samples whose scores failed leave the batch, so it may be short; TRL v0.2.1 insists on the full size
+  // samples whose scores failed leave the batch, so it may be short
+  const { batchSize } = options;
   if (samples.length === 0 || samples.length > batchSize) {
     found.push({ field: "samples", description: `expected 1 to ${batchSize}, got ${samples.length}` });
-  } else if (statistics === "trl-0.2.1" && samples.length !== batchSize) {
-    found.push({ field: "samples", description: `expected ${batchSize}, got ${samples.length}` });
   }
   for (const [i, sample] of samples.entries()) found.push(...problems(sample, `samples[${i}]`, options));
   if (found.length > 0) throw new PpoInputError(found);

@@ -11,7 +11,7 @@ import { KL_PENALTIES } from "./kl.js";
 export interface PpoOptions {
   /** Which defaults the options started from. */
   profile: "default" | "trl-0.2.1" | "notebook";
-  /** Samples per PPO step. With the default profile a step may get fewer, when scores failed. */
+  /** Samples per PPO step. A step may get fewer, when scores failed. */
   batchSize: number;
   /** Samples per forward and backward pass. */
   minibatchSize: number;

@@ -2,7 +2,8 @@
  * @file The smallest objective there is, for tests of what all objectives share: mean squared distance of a weight from targets.
  */
 import type { Graph } from "../../../../lib/graph/index.js";
-import type { HostFeed, Objective } from "../trainable-model.js";
+import type { HostFeed } from "../run-program.js";
+import type { Objective } from "../trainable-model.js";
 
 /** Targets for the weight `w` [2], and a factor for the loss (NaN or infinity to make it fail). */
 export interface QuadraticBatch {
