@@ -92,10 +92,7 @@ describe("profile trl-0.2.1 against TRL v0.2.1", () => {
     assert.deepEqual(names.sort(), [...Object.keys(golden.stats), ...ours].sort());
     for (const [name, expected] of Object.entries(golden.stats)) {
       const actual = result.stats[name];
-      if (name === "ppo/val/var_explained") {
-        // 1 − error/variance, each within the tolerance, divided by a variance of 0.1
-        assertClose(actual as number, expected as number, 10 * STATS, name);
-      } else if (Array.isArray(expected) && Array.isArray(expected[0])) {
+      if (Array.isArray(expected) && Array.isArray(expected[0])) {
         for (const [i, row] of expected.entries()) {
           assertClose((actual as Float32Array[])[i], row as number[], STATS, `${name}[${i}]`);
         }

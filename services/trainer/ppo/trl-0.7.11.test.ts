@@ -98,9 +98,7 @@ for (const [name, golden] of Object.entries(golden0711())) {
 
     it("returns its statistics", () => {
       for (const [key, expected] of Object.entries(golden.stats)) {
-        // a quotient by a variance of about 0.2: its tolerance is that of its parts, divided by it
-        const tolerance = key === "ppo/val/var_explained" ? 10 * STATS : STATS;
-        assertClose(result.stats[key] as number, expected, tolerance, key);
+        assertClose(result.stats[key] as number, expected, STATS, key);
       }
     });
 
