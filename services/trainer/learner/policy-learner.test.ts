@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { Rng } from "../../../lib/dataset/rng.js";
 import { createEngine, type Engine } from "../../../lib/engine/index.js";
 import { PPO_PROFILES, type PpoOptions } from "../ppo/options.js";
+import { logSoftmaxRows } from "../ppo/response-window.js";
 import { assertClose, golden021 } from "../ppo/testing/golden.js";
 import { tinyConfig, tinyLearner, tinySequences, tinyWeights } from "../ppo/testing/tiny-policy.js";
 import { PolicyLearner } from "./policy-learner.js";
@@ -94,6 +95,15 @@ describe("policy learner", () => {
         );
         assertClose(row[sequence.response[t]], logprobs[t], 1e-6);
       }
+    });
+
+    it("gives the distribution behind the last token that the golden file has", async () => {
+      const learner = await create();
+      const { logits_last_position: logits } = golden021().forward_sample0;
+      const [{ query, response }] = tinySequences();
+      const whole = [...Array.from(query), ...Array.from(response)];
+      const [{ fullLogprobs }] = await learner.forwardPass([{ query: whole, response: [0] }], { full: true });
+      assertClose(fullLogprobs!, logSoftmaxRows(Float32Array.from(logits), 1), 1e-5);
     });
 
     it("takes a query and a response of one token each, and no sequences at all", async () => {
