@@ -67,7 +67,7 @@ const row = (length: number, mark: number) => ({
 describe("EncoderRunner", () => {
   it("gives results in the order asked, whatever order it runs rows in", async () => {
     const compute = new FakeCompute();
-    const runner = new EncoderRunner(compute, CONFIG, WEIGHTS, { maxPadding: 0 });
+    const runner = new EncoderRunner(compute, CONFIG, WEIGHTS, { maxTokens: 100, maxPadding: 0 });
     const rows = [row(3, 10), row(6, 11), row(3, 12), row(2, 13)];
     const logits = await runner.classify(rows);
     assert.deepEqual(

@@ -25,7 +25,7 @@ export {
   type GroupingOptions,
   groupByLength,
 } from "./encoder-feeds.js";
-export { type Compute, EncoderRunner, type RunnerOptions } from "./encoder-runner.js";
+export { type Compute, EncoderRunner, groupingFor } from "./encoder-runner.js";
 export { ModelConfigError } from "./errors.js";
 export { initParameters } from "./init.js";
 export {

@@ -8,7 +8,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { loadCheckpoint } from "../../lib/checkpoint/index.js";
 import { createEngine, type Engine, type EngineTensor } from "../../lib/engine/index.js";
 import { maxTokens, parseEncoderConfig } from "../../lib/models/config.js";
-import { EncoderRunner } from "../../lib/models/encoder-runner.js";
+import { EncoderRunner, groupingFor } from "../../lib/models/encoder-runner.js";
 import { parameterCount, parameterSpecs } from "../../lib/models/parameters.js";
 import { loadTokenizer, type Tokenizer } from "../../lib/tokenizer/index.js";
 import { EmbeddingCache } from "./embedding-cache.js";
@@ -55,7 +55,7 @@ export class SentenceEncoder {
     }
     const engine = await createEngine({ device, intraOpThreads: threads });
     try {
-      const runner = new EncoderRunner(engine, config, checkpoint.tensors);
+      const runner = new EncoderRunner(engine, config, checkpoint.tensors, groupingFor(engine.device));
       const { cls, sep } = tokenizer.specialIds;
       const facts: EncoderFacts = {
         name: basename(resolve(model)),

@@ -7,7 +7,7 @@ import { loadCheckpoint } from "../../lib/checkpoint/index.js";
 import { createEngine, type Engine, type EngineTensor } from "../../lib/engine/index.js";
 import { type EncoderConfig, maxTokens, parseEncoderConfig } from "../../lib/models/config.js";
 import type { EncoderRow } from "../../lib/models/encoder-feeds.js";
-import { EncoderRunner } from "../../lib/models/encoder-runner.js";
+import { EncoderRunner, groupingFor } from "../../lib/models/encoder-runner.js";
 import { parameterCount, parameterSpecs } from "../../lib/models/parameters.js";
 import { loadTokenizer, type Tokenizer } from "../../lib/tokenizer/index.js";
 import { ModelMismatchError } from "./errors.js";
@@ -36,7 +36,7 @@ export class Classifier {
     checkVocabulary(tokenizer, config);
     const engine = await createEngine({ device, intraOpThreads: threads });
     try {
-      const runner = new EncoderRunner(engine, config, checkpoint.tensors);
+      const runner = new EncoderRunner(engine, config, checkpoint.tensors, groupingFor(engine.device));
       const facts: ClassifierFacts = {
         name: basename(resolve(model)),
         family: config.modelType,
