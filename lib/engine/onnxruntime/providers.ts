@@ -3,7 +3,8 @@
  * back to the CPU: a provider that cannot load is a DeviceUnavailableError.
  *
  * The CUDA path follows the C API's documentation and has been run against host memory only (see device-memory.ts):
- * no GPU was at hand when it was written. WebGPU comes inside the library that onnxruntime-node ships.
+ * no GPU was at hand when it was written. WebGPU comes inside the library that onnxruntime-node ships, and has been run
+ * on a software driver.
  */
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
