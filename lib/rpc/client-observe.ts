@@ -11,6 +11,7 @@ import {
   METRIC_RPC_CLIENT_CALL_DURATION,
 } from "@opentelemetry/semantic-conventions";
 import { counter, histogram } from "../telemetry/instruments.js";
+import { SCOPE } from "../telemetry/tracing.js";
 import { RpcError } from "./rpc-error.js";
 
 const durations = histogram(METRIC_RPC_CLIENT_CALL_DURATION);
@@ -48,7 +49,7 @@ class ClientCall implements ObservedClientCall {
     const name = `${method.parent.typeName}/${method.name}`;
     this.attributes = { [ATTR_RPC_SYSTEM_NAME]: "grpc", [ATTR_RPC_METHOD]: name };
     const options = { kind: SpanKind.CLIENT, attributes: this.attributes };
-    this.span = trace.getTracer("rlhf-mesh").startSpan(name, options, parent);
+    this.span = trace.getTracer(SCOPE).startSpan(name, options, parent);
     this.context = trace.setSpan(parent, this.span);
   }
 

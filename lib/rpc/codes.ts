@@ -25,6 +25,7 @@ export const codeTable = {
   UNDECODABLE: { status: status.INVALID_ARGUMENT },
   QUEUE_FULL: { status: status.RESOURCE_EXHAUSTED, retryAfterMs: 1000, pushback: "delay", refused: true },
   MESSAGE_TOO_LARGE: { status: status.RESOURCE_EXHAUSTED, pushback: "never" },
+  RESPONSE_TOO_LARGE: { status: status.RESOURCE_EXHAUSTED, pushback: "never" },
   METADATA_TOO_LARGE: { status: status.RESOURCE_EXHAUSTED, pushback: "never" },
   NOT_READY: { status: status.UNAVAILABLE, retryAfterMs: 1000, refused: true },
   DRAINING: { status: status.UNAVAILABLE, retryAfterMs: 1000, refused: true },

@@ -24,8 +24,8 @@ export function detailLibraryStatus(sent: SentStatus, requestId?: string): SentS
 
 function translate({ code, details }: SentStatus): { code: ErrorCode; message: string } & ErrorFacts {
   if (code === status.RESOURCE_EXHAUSTED) {
-    const reason = details.startsWith("Sent message") ? { reason: "RESPONSE_TOO_LARGE" } : {};
-    return { code: "MESSAGE_TOO_LARGE", message: details, ...reason };
+    const sent = details.startsWith("Sent message");
+    return { code: sent ? "RESPONSE_TOO_LARGE" : "MESSAGE_TOO_LARGE", message: details };
   }
   if (code === status.INTERNAL && /^(Invalid grpc-timeout|Failed to decompress)/.test(details)) {
     return { code: "UNDECODABLE", message: details };

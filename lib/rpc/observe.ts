@@ -12,7 +12,7 @@ import {
   METRIC_RPC_SERVER_CALL_DURATION,
 } from "@opentelemetry/semantic-conventions";
 import { histogram, upDownCounter } from "../telemetry/instruments.js";
-import { extractHeaders } from "../telemetry/tracing.js";
+import { extractHeaders, SCOPE } from "../telemetry/tracing.js";
 import { type CallState, requestIdOf, setCallState } from "./call-state.js";
 import { statusName } from "./codes.js";
 import type { InFlight } from "./in-flight.js";
@@ -102,7 +102,7 @@ class ObservedCall {
     const parent = extractHeaders({ traceparent: header("traceparent"), tracestate: header("tracestate") });
     if (this.options.quiet.has(path)) return parent;
     const options = { kind: SpanKind.SERVER, attributes: this.attributes };
-    const span = trace.getTracer("rlhf-mesh").startSpan(path.slice(1), options, parent);
+    const span = trace.getTracer(SCOPE).startSpan(path.slice(1), options, parent);
     return trace.setSpan(parent, span);
   }
 

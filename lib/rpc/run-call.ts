@@ -138,7 +138,10 @@ class RunningCall {
     const callers = call.getDeadline();
     const deadline = effectiveDeadline(callers, options.defaultDeadlineMs);
     if (deadline !== undefined) {
-      this.timer = setTimeout(() => this.stop(new DeadlineError()), Math.max(0, deadline - Date.now()));
+      const remaining = deadline - Date.now();
+      if (remaining <= 0)
+        this.stop(new DeadlineError()); // too late on arrival: nothing is begun
+      else this.timer = setTimeout(() => this.stop(new DeadlineError()), remaining);
     }
     call.once("cancelled", () => {
       const late = deadline !== undefined && deadline <= Date.now();
@@ -159,6 +162,7 @@ class RunningCall {
   /** Runs `work` to its end or until the call is stopped, whichever is first. Rejects with the status to send. */
   async settle<T>(work: () => Promise<T>): Promise<T> {
     try {
+      this.abort.signal.throwIfAborted();
       return await this.untilStopped(context.with(this.state.traceContext, () => startNow(work)));
     } catch (error) {
       throw this.failed(error);
@@ -175,6 +179,7 @@ class RunningCall {
   ): Promise<void> {
     let iterator: AsyncIterator<unknown> | undefined;
     try {
+      this.abort.signal.throwIfAborted();
       const within = <R>(fn: () => R): R => context.with(this.state.traceContext, fn);
       const messages = within(open)[Symbol.asyncIterator]();
       iterator = messages;

@@ -14,6 +14,8 @@ export interface WorkerCall {
   readonly signal: AbortSignal;
   /** Epoch milliseconds. */
   readonly deadline: number | undefined;
+  /** Trace of the caller, as text; also the active context where the worker has telemetry. */
+  readonly traceparent: string | undefined;
   /** Sends one event of a stream to the caller. */
   readonly emit: (value: unknown) => void;
 }
@@ -74,7 +76,7 @@ export function serveWorker<Config, Methods extends WorkerMethods>(
     try {
       const run = methods[method];
       if (!run) throw new Error(`the worker has no method ${method}`);
-      const call: WorkerCall = { signal: abort.signal, deadline, emit };
+      const call: WorkerCall = { signal: abort.signal, deadline, traceparent, emit };
       const value = await context.with(contextFromTraceparent(traceparent), () =>
         run(payload as never, call),
       );

@@ -89,6 +89,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     if (options.reflection !== "off") {
       const index = options.descriptors ?? descriptorIndex();
       const listed = all.map(({ desc }) => desc.typeName);
+      if (role === "admin") listed.push("grpc.channelz.v1.Channelz");
       all.push(...reflectionServices(index, listed, { open: options.reflection !== "token" }));
     }
     const paths = (chosen: (service: ServiceImplementation, name: string) => boolean) =>

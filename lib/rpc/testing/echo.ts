@@ -1,6 +1,6 @@
 /** @file The echo service, its server and its client, for the tests of the kit. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { trace } from "@opentelemetry/api";
+import { isSpanContextValid, trace } from "@opentelemetry/api";
 import { descriptorSet as ownSet } from "../../api/gen/descriptors.js";
 import { DescriptorIndex } from "../../api/index.js";
 import { type Client, type ClientOptions, createClient } from "../client.js";
@@ -36,7 +36,8 @@ export function echoHandlers(
         await new Promise((_, reject) => ctx.signal.addEventListener("abort", reject));
       fail(request.fail);
       const { text, data, mood } = request;
-      const traceId = trace.getSpanContext(ctx.traceContext)?.traceId ?? "";
+      const span = trace.getSpanContext(ctx.traceContext);
+      const traceId = span && isSpanContextValid(span) ? span.traceId : "";
       const remainingMs = ctx.deadline === undefined ? undefined : ctx.deadline - Date.now();
       return { text, data, mood, server, traceId, remainingMs };
     },
@@ -82,6 +83,6 @@ export async function startEcho(
 export function echoClient(
   addresses: string | string[],
   options: Partial<ClientOptions> = {},
-): Client<{ [K in keyof typeof EchoService.method]: (typeof EchoService.method)[K] }> {
+): Client<typeof EchoService.method> {
   return createClient(EchoService, addresses, { deadlineMs: 10_000, ...options });
 }
