@@ -126,6 +126,9 @@ function readModel(model: Json, vocab: Vocab, library: () => Library, file: stri
     });
     return (piece) => bpe.encode(piece);
   }
+  if (!["BPE", "WordPiece", "Unigram", "WordLevel", undefined].includes(model.type as string | undefined)) {
+    throw new TokenizerError({ file, expected: "a known model.type", found: JSON.stringify(model.type) });
+  }
   const theirs = library().model!;
   return (piece) =>
     theirs
