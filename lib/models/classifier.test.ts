@@ -7,12 +7,12 @@ import { createEngine, type Engine } from "../engine/index.js";
 import { Graph, gradients, type Tensor } from "../graph/index.js";
 import type { ActivationName } from "./activation-names.js";
 import { activation } from "./activations.js";
-import { classifierLogits } from "./classifier.js";
+import { classifierGraph, classifierLogits } from "./classifier.js";
 import { type EncoderConfig, parseEncoderConfig } from "./config.js";
-import { encoderInputs } from "./encoder.js";
+import { encoderGraph, encoderInputs } from "./encoder.js";
 import { parameterSpecs } from "./parameters.js";
 import { knownWeights } from "./testing/known-weights.js";
-import { rowFeeds, weightFeeds } from "./testing/run-encoder.js";
+import { rowFeeds, runEncoder, weightFeeds } from "./testing/run-encoder.js";
 
 const SIZE = {
   vocab_size: 11,
@@ -81,6 +81,24 @@ describe("classifiers", () => {
       }
     });
   }
+
+  it("roberta reads its head from the first token: out_proj(tanh(dense(x0)))", async () => {
+    const [, config] = CONFIGS;
+    const weights = knownWeights(parameterSpecs(config, "sequence-classification"));
+    const { logits } = await runEncoder(classifierGraph(config), config, weights, ROWS);
+    const { "hidden.2": states } = await runEncoder(encoderGraph(config, [2]), config, weights, ROWS);
+    const dense = (name: string, x: number[]): number[] => {
+      const [weight, bias] = [weights.get(`${name}.weight`)!, weights.get(`${name}.bias`)!];
+      return Array.from(bias, (b, i) =>
+        x.reduce((sum, value, j) => sum + value * weight[i * x.length + j], b),
+      );
+    };
+    for (const row of [0, 1]) {
+      const x0 = [...states.slice(row * 5 * 8, row * 5 * 8 + 8)];
+      const expected = dense("classifier.out_proj", dense("classifier.dense", x0).map(Math.tanh));
+      for (const [i, value] of expected.entries()) assert.ok(Math.abs(logits[2 * row + i] - value) < 1e-6);
+    }
+  });
 });
 
 describe("activations", () => {

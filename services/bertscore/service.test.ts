@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { BertScoreService } from "../../lib/api/gen/rlhf/bertscore/v1/bertscore_pb.js";
 import { ElementType } from "../../lib/api/gen/rlhf/types/v1/types_pb.js";
 import { packageRoot } from "../../lib/config/package-root.js";
+import { runReadmeExample } from "../../lib/config/readme-example.js";
 import { createClient } from "../../lib/rpc/client.js";
 import { RpcError } from "../../lib/rpc/rpc-error.js";
 import { buildVersion } from "../../lib/rpc/server-info.js";
@@ -233,6 +234,12 @@ describe("bertscore service", function () {
       precision += (weight * bestSimilarity) / (candidateTokens.length - 2);
     }
     assert.ok(Math.abs(precision - (score?.precision ?? 0)) < 1e-6);
+  });
+
+  it("answers the README's example", async () => {
+    process.env.BERTSCORE_ADDRESS = server.address;
+    const { f1 } = (await runReadmeExample("services/bertscore")) as { f1: number };
+    assert.ok(Math.abs(f1 - 1) < 1e-6); // the second reference is the candidate
   });
 
   const bad: [string, Parameters<typeof client.score>[0], string, RegExp][] = [

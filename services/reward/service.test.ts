@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { RewardService, ScoreFunction } from "../../lib/api/gen/rlhf/reward/v1/reward_pb.js";
 import { packageRoot } from "../../lib/config/package-root.js";
+import { runReadmeExample } from "../../lib/config/readme-example.js";
 import { createClient } from "../../lib/rpc/client.js";
 import { RpcError } from "../../lib/rpc/rpc-error.js";
 import { failService, type ServiceProcess, startService } from "../../lib/rpc/testing/service-process.js";
@@ -218,6 +219,12 @@ describe("reward service", function () {
     assert.equal(error.status, "NOT_FOUND");
     assert.match(error.message, /bert-tiny-classifier/);
     assert.equal((await client.score({ texts: ["a"], model: "bert-tiny-classifier" })).results.length, 1);
+  });
+
+  it("answers the README's example", async () => {
+    process.env.REWARD_ADDRESS = server.address;
+    const { rewards } = (await runReadmeExample("services/reward")) as { rewards: number[] };
+    assert.equal(rewards.length, 2);
   });
 
   it("gives up at the deadline and on cancellation, and goes on serving", async () => {
