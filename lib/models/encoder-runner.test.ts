@@ -104,7 +104,7 @@ describe("EncoderRunner", () => {
   it("releases the tensors of each run at once, and the weights at the end", async () => {
     const before = FakeTensor.live;
     const runner = new EncoderRunner(new FakeCompute(), CONFIG, WEIGHTS);
-    await runner.prepareClassifier();
+    await runner.classify([]); // compiles, and wraps the weights
     const loaded = FakeTensor.live;
     await runner.classify([row(3, 1), row(9, 1)]);
     assert.equal(FakeTensor.live, loaded);
@@ -123,7 +123,7 @@ describe("EncoderRunner", () => {
   it("says which weight is missing", async () => {
     const runner = new EncoderRunner(new FakeCompute(), CONFIG, new Map());
     await assert.rejects(
-      runner.prepareClassifier(),
+      runner.classify([]),
       /weight bert\.embeddings\.word_embeddings\.weight is not loaded/,
     );
   });

@@ -71,16 +71,6 @@ export class EncoderRunner<T extends ComputeTensor> {
     });
   }
 
-  /** Compiles what `classify` needs, so that the first call does not wait for it. */
-  async prepareClassifier(): Promise<void> {
-    await this.#ready("classifier", () => classifierGraph(this.config));
-  }
-
-  /** Compiles what `hiddenStates` needs for these layers. */
-  async prepareLayers(layers: readonly number[]): Promise<void> {
-    await this.#ready(`hidden ${layers.join()}`, () => encoderGraph(this.config, layers));
-  }
-
   /** Gives programs and weights back to the engine. */
   async release(): Promise<void> {
     const programs = await Promise.allSettled(this.#programs.values());

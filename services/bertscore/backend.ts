@@ -7,7 +7,7 @@ import { NotReadyError } from "../../lib/rpc/errors.js";
 import type { Logger } from "../../lib/rpc/log.js";
 import { ModelHost } from "../../lib/rpc/model-host.js";
 import type { EncoderFacts, ItemScore, ScoreItem, WorkerConfig } from "./protocol.js";
-import type { BertScoreBackend } from "./service.js";
+import { type BertScoreBackend, tokensOf } from "./service.js";
 import type { BertScoreWorker } from "./worker.js";
 
 /** How pairs are queued and batched. Tokens of a pair: those of candidate and references, times the layers compared. */
@@ -79,9 +79,4 @@ export class BertScoreModel implements BertScoreBackend {
     this.#batcher.close();
     await this.#host.close();
   }
-}
-
-function tokensOf({ candidate, references, layers }: ScoreItem): number {
-  const tokens = references.reduce((sum, reference) => sum + reference.ids.length, candidate.ids.length);
-  return tokens * layers.length;
 }

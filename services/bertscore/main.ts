@@ -76,6 +76,7 @@ export async function main(argv: readonly string[]): Promise<void> {
           max_references: LIMITS.maxReferences,
           max_total_references: LIMITS.maxTotalReferences,
           max_idf_corpus: LIMITS.maxCorpus,
+          max_pair_tokens: LIMITS.maxPairTokens,
           max_text_bytes: LIMITS.maxTextBytes,
           max_tokens: facts.maxTokens,
           max_queue_items: queueItems,

@@ -11,15 +11,16 @@ import { maxTokens, parseEncoderConfig } from "../../lib/models/config.js";
 import { EncoderRunner, groupingFor } from "../../lib/models/encoder-runner.js";
 import { parameterCount, parameterSpecs } from "../../lib/models/parameters.js";
 import { loadTokenizer, type Tokenizer } from "../../lib/tokenizer/index.js";
+import { Cosines } from "./cosines.js";
 import { EmbeddingCache } from "./embedding-cache.js";
 import { ModelMismatchError } from "./errors.js";
 import {
   type BertScore,
   bestOfReferences,
+  type GreedyMatches,
   greedyMatches,
   normalizeRows,
   scoreMatches,
-  similarityMatrix,
   type WeightedRows,
 } from "./matching.js";
 import type {
@@ -40,6 +41,7 @@ export class SentenceEncoder {
     private readonly engine: Engine,
     private readonly tokenizer: Tokenizer,
     private readonly runner: EncoderRunner<EngineTensor>,
+    private readonly cosines: Cosines,
     private readonly cache: EmbeddingCache,
   ) {}
 
@@ -71,7 +73,9 @@ export class SentenceEncoder {
         device: engine.device,
         engine: engine.name,
       };
-      const encoder = new SentenceEncoder(facts, engine, tokenizer, runner, new EmbeddingCache(cacheBytes));
+      const cosines = await Cosines.create(engine);
+      const cache = new EmbeddingCache(cacheBytes);
+      const encoder = new SentenceEncoder(facts, engine, tokenizer, runner, cosines, cache);
       const { ids } = encoder.tokenize("", false);
       await runner.hiddenStates([{ ids }], [Math.min(layer ?? config.layers, config.layers)]);
       return encoder;
@@ -101,7 +105,7 @@ export class SentenceEncoder {
     const results: ItemScore[] = [];
     let turn = performance.now();
     for (const item of items) {
-      results.push(this.#scoreItem(item, embeddings));
+      results.push(await this.#scoreItem(item, embeddings));
       if (performance.now() - turn < 20) continue;
       await nextTurn(); // matching is plain code: let other calls in between
       turn = performance.now();
@@ -110,11 +114,15 @@ export class SentenceEncoder {
   }
 
   async close(): Promise<void> {
+    this.cosines.release();
     await this.runner.release();
     await this.engine.close();
   }
 
-  #scoreItem({ candidate, references, layers, explain }: ScoreItem, embeddings: Embeddings): ItemScore {
+  async #scoreItem(
+    { candidate, references, layers, explain }: ScoreItem,
+    embeddings: Embeddings,
+  ): Promise<ItemScore> {
     let explanation: Explanation | undefined;
     const scores: BertScore[] = [];
     for (const layer of layers) {
@@ -124,21 +132,14 @@ export class SentenceEncoder {
         }
       }
       const weighted = (sentence: WeightedSentence) => weightedRows(sentence, layer, embeddings);
-      const perReference = references.map((reference) => {
+      const perReference: BertScore[] = [];
+      for (const reference of references) {
         const [a, b] = [weighted(candidate), weighted(reference)];
-        const similarity = similarityMatrix(a, b);
+        const similarity = await this.cosines.matrix(a, b);
         const matches = greedyMatches(similarity, a.length, b.length);
-        if (explain && !explanation) {
-          explanation = {
-            similarity,
-            candidateMatch: matches.candidate,
-            candidateBest: matches.candidateBest,
-            referenceMatch: matches.reference,
-            referenceBest: matches.referenceBest,
-          };
-        }
-        return scoreMatches(matches, a.weights, b.weights);
-      });
+        if (explain) explanation ??= explanationOf(similarity, matches);
+        perReference.push(scoreMatches(matches, a.weights, b.weights));
+      }
       scores.push(bestOfReferences(perReference));
     }
     return { scores, explanation };
@@ -181,6 +182,16 @@ export class SentenceEncoder {
       return rows !== undefined;
     });
   }
+}
+
+function explanationOf(similarity: Float32Array, matches: GreedyMatches): Explanation {
+  return {
+    similarity,
+    candidateMatch: matches.candidate,
+    candidateBest: matches.candidateBest,
+    referenceMatch: matches.reference,
+    referenceBest: matches.referenceBest,
+  };
 }
 
 /** Unit rows by sentence and layer; undefined where the model gave no finite ones. */

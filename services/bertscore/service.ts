@@ -44,6 +44,8 @@ export const LIMITS = {
   maxTotalReferences: 2048,
   /** Sentences of options.idf_corpus. */
   maxCorpus: 8192,
+  /** Tokens of one pair, candidate and references, times the layers that are compared: bounds its embeddings in memory. */
+  maxPairTokens: 131_072,
   /** UTF-8 bytes of one sentence before it is tokenized. */
   maxTextBytes: 256 * 1024,
 } as const;
@@ -176,6 +178,7 @@ async function score(
     layers,
     explain: false,
   }));
+  checkCosts(items);
   const { results, queueMs, runMs } = await backend.score(items, call);
   return {
     results: request.pairs.map((pair, i) => {
@@ -289,6 +292,27 @@ function checkOptions(
   }
   check.check();
   if (options.rescale && !defaults.baseline) throw new NoBaselineError(defaults.name);
+}
+
+/** Tokens of an item, times the layers that are compared. */
+export function tokensOf({ candidate, references, layers }: ScoreItem): number {
+  const tokens = references.reduce((sum, reference) => sum + reference.ids.length, candidate.ids.length);
+  return tokens * layers.length;
+}
+
+/** Refuses pairs whose embeddings would take too much memory. */
+function checkCosts(items: readonly ScoreItem[]): void {
+  const check = new Validator();
+  const max = LIMITS.maxPairTokens;
+  for (const [i, item] of items.entries()) {
+    const cost = tokensOf(item);
+    check.require(
+      cost <= max,
+      `pairs[${i}]`,
+      `has ${cost / item.layers.length} tokens at ${item.layers.length} layers; accepted: at most ${max} in all`,
+    );
+  }
+  check.check();
 }
 
 /** Tokens by sentence; each distinct sentence is tokenized once. */

@@ -58,11 +58,6 @@ export class RewardModel implements RewardBackend {
     this.#host.on("state", (state) => listener(state === "ready"));
   }
 
-  /** Process id of the worker, for tests. */
-  get workerPid(): number | undefined {
-    return this.#host.pid;
-  }
-
   facts(): ClassifierFacts {
     const facts = this.#host.info as ClassifierFacts | undefined;
     if (!facts) throw new NotReadyError("the model is loading");

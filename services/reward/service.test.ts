@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { Health, HealthCheckResponse_ServingStatus } from "../../lib/api/gen/grpc/health/v1/health_pb.js";
 import { RewardService, ScoreFunction } from "../../lib/api/gen/rlhf/reward/v1/reward_pb.js";
 import { packageRoot } from "../../lib/config/package-root.js";
 import { runReadmeExample } from "../../lib/config/readme-example.js";
@@ -252,6 +253,9 @@ describe("reward service, when its worker dies", function () {
     const client = createClient(RewardService, server.address, { deadlineMs: 20_000, retry: false });
     const worker = workerOf(server.pid);
     const texts = Array.from({ length: 256 }, (_, i) => `${"many words of text ".repeat(25)}${i}`);
+    const health = createClient(Health, server.address, { deadlineMs: 5000, retry: false });
+    const statusNow = async () => (await health.check({ service: RewardService.typeName })).status;
+    assert.equal(await statusNow(), HealthCheckResponse_ServingStatus.SERVING);
     const before = (await client.score({ texts: ["a text"] })).results[0].reward;
     const inFlight = failure(client.score({ texts }));
     process.kill(worker, "SIGKILL");
@@ -267,6 +271,32 @@ describe("reward service, when its worker dies", function () {
       assert.ok(Date.now() - killedAt < 5000, "not back after 5 s");
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
+    assert.equal(await statusNow(), HealthCheckResponse_ServingStatus.SERVING);
+    health.close();
+    client.close();
+    assert.equal(await server.stop(), 0);
+  });
+});
+
+describe("reward service, when more comes than it can take", function () {
+  this.timeout(60_000);
+
+  it("refuses some at once with a delay, scores the others, and recovers", async () => {
+    const flags = ["--queue-items", "100", "--batch-items", "32", "--threads", "1", "--log-level", "error"];
+    const server = await startService(MAIN, ["--model", golden("bert-tiny-classifier"), ...flags]);
+    const client = createClient(RewardService, server.address, { deadlineMs: 30_000, retry: false });
+    const expected = (await client.score({ texts: ["many words of text"] })).results[0].reward ?? Number.NaN;
+    const texts = Array.from({ length: 64 }, (_, i) => `${"many words of text ".repeat(20)}${i}`);
+    const outcomes = await Promise.all(
+      Array.from({ length: 30 }, () => client.score({ texts }).catch((error: unknown) => error)),
+    );
+    const refused = outcomes.filter((outcome) => outcome instanceof RpcError);
+    assert.ok(refused.length > 0 && refused.length < outcomes.length, `${refused.length} of 30 refused`);
+    for (const error of refused) {
+      assert.equal(error.status, "RESOURCE_EXHAUSTED");
+      assert.ok((error.retryDelayMs ?? 0) > 0);
+    }
+    close((await client.score({ texts: ["many words of text"] })).results[0].reward, expected, 1e-6);
     client.close();
     assert.equal(await server.stop(), 0);
   });
