@@ -100,10 +100,14 @@ export class OrtProgram implements Program {
     });
     const outputs = given.map((tensor, i) => tensor ?? made[i]);
     try {
-      const late =
-        this.#context.device === undefined
-          ? await this.#runOnHost(inputs, outputs)
-          : await this.#runOnDevice(this.#context.device, inputs, outputs);
+      // pinned like everything else the run touches: closing the engine releases them meanwhile
+      const late = await pinned(
+        made.flatMap((tensor) => tensor?.native ?? []),
+        () =>
+          this.#context.device === undefined
+            ? this.#runOnHost(inputs, outputs)
+            : this.#runOnDevice(this.#context.device, inputs, outputs),
+      );
       return Object.fromEntries(
         this.outputNames.map((name, i) => [name, (outputs[i] ?? late[i]) as StoredTensor]),
       );
@@ -208,8 +212,11 @@ export class OrtProgram implements Program {
     const storage = this.#context.allocate(byteLength);
     const tensor = new StoredTensor(this.#context, storage, dtype, dims);
     try {
-      if (device !== undefined) await device.copyWithin(storage.address, source, byteLength);
-      else await api.copyAsync(storage.address, source, byteLength);
+      await pinned([tensor.native], () =>
+        device === undefined
+          ? api.copyAsync(storage.address, source, byteLength)
+          : device.copyWithin(storage.address, source, byteLength),
+      );
       return tensor;
     } catch (error) {
       tensor.release();

@@ -1,51 +1,62 @@
 /**
- * @file The line to the stock binding's worker thread: numbered requests, promised replies. The worker keeps the
- * process alive only while a reply is awaited.
+ * @file The line to an engine's worker thread: numbered requests, promised replies. The worker keeps the process alive
+ * only while a reply is awaited.
  */
 import { type TransferListItem, Worker } from "node:worker_threads";
 import { EngineError } from "../errors.js";
 import type {
   ReturnedTensor,
+  SentModel,
   SentTarget,
   SentTensor,
   WorkerReply,
   WorkerRequest,
   WorkerSettings,
-  WorkerValueSpec,
-} from "./node-messages.js";
+  WorkerSignature,
+} from "./messages.js";
 
-type Numbered = Extract<WorkerRequest, { call: number }>;
-type Unnumbered<R> = R extends Numbered ? Omit<R, "call"> : never;
+type Numbered<M> = Extract<WorkerRequest<M>, { call: number }>;
+type Unnumbered<R> = R extends { call: number } ? Omit<R, "call"> : never;
 type Pending = { resolve: (reply: WorkerReply) => void; reject: (error: Error) => void };
 
-/** One worker thread. */
-export class WorkerLink {
-  readonly #worker = new Worker(new URL("./node-worker.js", import.meta.url));
+/** What the worker's library threw; `code` where it has one. */
+export class WorkerFailure extends Error {
+  readonly code: string | undefined;
+
+  constructor(message: string, code: string | undefined) {
+    super(message);
+    this.name = "WorkerFailure";
+    this.code = code;
+  }
+}
+
+/** One worker thread whose library takes graphs as `M`. Every request rejects with WorkerFailure or EngineError. */
+export class WorkerLink<M> {
+  readonly #worker: Worker;
   readonly #pending = new Map<number, Pending>();
   #nextCall = 1;
   #ended: Error | undefined;
 
-  constructor() {
+  /** Starts the thread; `script` calls `serve`. */
+  constructor(script: URL) {
+    this.#worker = new Worker(script);
     this.#worker.on("message", (reply: WorkerReply) => this.#settle(reply));
     this.#worker.on("error", (error) => this.#end(error as Error));
     this.#worker.on("exit", () => this.#end(new Error("the engine's worker thread ended")));
     this.#worker.unref();
   }
 
-  /** Loads the binding. Resolves with its version. */
-  async start(settings: WorkerSettings): Promise<{ version: string }> {
-    return (await this.#ask({ type: "start", settings })) as { call: number; version: string };
+  /** Loads the library. Resolves with its name and version. */
+  async start(settings: WorkerSettings): Promise<string> {
+    return ((await this.#ask({ type: "start", settings })) as { call: number; name: string }).name;
   }
 
-  /** Makes a session known as `program`. */
-  async compile(
-    request: Omit<Extract<WorkerRequest, { type: "compile" }>, "type" | "call">,
-  ): Promise<{ inputs: WorkerValueSpec[]; outputs: WorkerValueSpec[] }> {
-    const reply = await this.#ask({ type: "compile", ...request });
-    return reply as { call: number; inputs: WorkerValueSpec[]; outputs: WorkerValueSpec[] };
+  /** Makes a program known by its number. */
+  async compile(model: SentModel<M>): Promise<WorkerSignature> {
+    return (await this.#ask({ type: "compile", ...model })) as { call: number } & WorkerSignature;
   }
 
-  /** Runs a session; feeds that are not shared memory are given away. */
+  /** Runs a program; feeds that are not shared memory are given away. */
   async run(
     program: number,
     feeds: Record<string, SentTensor>,
@@ -59,17 +70,17 @@ export class WorkerLink {
   }
 
   /** Sends what needs no reply. */
-  post(request: Exclude<WorkerRequest, { call: number }>): void {
+  post(request: Exclude<WorkerRequest<M>, { call: number }>): void {
     if (this.#ended === undefined) this.#worker.postMessage(request);
   }
 
   /** Ends the thread; replies still awaited are rejected. */
   async close(): Promise<void> {
-    this.#ended ??= new Error("the engine was closed");
+    this.#ended ??= new EngineError("RELEASED", "this engine was closed");
     await this.#worker.terminate();
   }
 
-  #ask(request: Unnumbered<Numbered>, transfer: TransferListItem[] = []): Promise<WorkerReply> {
+  #ask(request: Unnumbered<Numbered<M>>, transfer: TransferListItem[] = []): Promise<WorkerReply> {
     return new Promise((resolve, reject) => {
       if (this.#ended !== undefined) throw this.#ended;
       const call = this.#nextCall++;
@@ -83,7 +94,7 @@ export class WorkerLink {
     const pending = this.#pending.get(reply.call);
     this.#pending.delete(reply.call);
     if (this.#pending.size === 0) this.#worker.unref();
-    if ("error" in reply) pending?.reject(new Error(reply.error));
+    if ("error" in reply) pending?.reject(new WorkerFailure(reply.error, reply.code));
     else pending?.resolve(reply);
   }
 

@@ -1,22 +1,24 @@
 /**
- * @file What travels between the stock binding's engine and its worker thread.
+ * @file What travels between an engine and its worker thread.
  */
 import type { SignatureDim } from "../signature.js";
 import type { EngineDevice, EngineDType } from "../types.js";
 
-/** How the worker makes its sessions. */
+/** How the worker computes. */
 export interface WorkerSettings {
   device: EngineDevice;
   deviceId: number;
   threads: number;
   spin: boolean;
+  /** Which of the library's implementations, where it has several. */
+  backend?: string;
 }
 
 /** One tensor on its way to the worker. */
 export interface SentTensor {
   dtype: EngineDType;
   dims: readonly number[];
-  /** Shared memory to copy from and to; or, for a feed in the caller's own array, a copy to use as it is. */
+  /** Shared memory to copy from; or, for a feed in the caller's own array, a copy to use as it is. */
   bytes: Uint8Array;
   /** Names the worker's private copy of shared memory, which it keeps until told to forget. */
   id: number;
@@ -24,43 +26,49 @@ export interface SentTensor {
 
 /** Where the worker leaves one output. */
 export interface SentTarget {
-  dtype: EngineDType;
   dims: readonly number[];
   /** Shared memory to write to; without it the result comes back in the reply. */
   bytes?: Uint8Array;
 }
 
+/** A graph to compile. `M` is what the worker's library takes. */
+export interface SentModel<M> {
+  program: number;
+  model: M;
+  optimize: boolean;
+  fixedShapes: boolean;
+  profile?: string;
+}
+
 /** A request; `call` numbers the reply. */
-export type WorkerRequest =
+export type WorkerRequest<M> =
   | { type: "start"; call: number; settings: WorkerSettings }
-  | {
-      type: "compile";
-      call: number;
-      program: number;
-      model: Uint8Array;
-      optimize: boolean;
-      fixedShapes: boolean;
-      profile?: string;
-    }
+  | ({ type: "compile"; call: number } & SentModel<M>)
   | {
       type: "run";
       call: number;
       program: number;
       feeds: Record<string, SentTensor>;
-      /** For each output, in the session's order, where it goes. */
+      /** For each output, in the program's order, where it goes. */
       into: (SentTarget | undefined)[];
     }
   | { type: "releaseProgram"; program: number }
   | { type: "forget"; id: number };
 
-/** One input or output as the stock binding describes it. */
+/** One input or output as the worker's library describes it. */
 export interface WorkerValueSpec {
   name: string;
   type: string;
   dims: readonly SignatureDim[];
 }
 
-/** A fresh output, or one whose target was not shared memory. */
+/** What a compiled graph takes and gives. */
+export interface WorkerSignature {
+  inputs: WorkerValueSpec[];
+  outputs: WorkerValueSpec[];
+}
+
+/** A result in memory of its own. */
 export interface ReturnedTensor {
   dtype: EngineDType;
   dims: number[];
@@ -69,7 +77,7 @@ export interface ReturnedTensor {
 
 /** A reply to the request numbered `call`. */
 export type WorkerReply =
-  | { call: number; error: string }
-  | { call: number; inputs: WorkerValueSpec[]; outputs: WorkerValueSpec[] }
-  | { call: number; results: (ReturnedTensor | undefined)[] }
-  | { call: number; version: string };
+  | { call: number; error: string; code?: string }
+  | { call: number; name: string }
+  | ({ call: number } & WorkerSignature)
+  | { call: number; results: (ReturnedTensor | undefined)[] };
