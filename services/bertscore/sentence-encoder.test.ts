@@ -151,6 +151,38 @@ describe("SentenceEncoder", () => {
   });
 });
 
+describe("encoders of other families", () => {
+  for (const folder of ["bert-tiny-classifier", "distilbert-tiny-classifier"]) {
+    it(`${folder} embeds sentences with the encoder below its classifier`, async () => {
+      const model = join(packageRoot(), "test/golden", folder);
+      const encoder = await SentenceEncoder.load({ model, device: "cpu", threads: 1, cacheBytes: 0 });
+      const weighted = (sentence: string) => {
+        const { ids } = encoder.tokenize(sentence, true); // WordPiece has no use for a prefix space
+        return { ids, weights: plainWeights(ids, encoder.facts.wrapper) };
+      };
+      const [a, b] = [
+        weighted("It returns one score for every text."),
+        weighted("The call is refused at once."),
+      ];
+      const items = [
+        [a, a],
+        [a, b],
+        [b, a],
+      ].map(([candidate, reference]) => ({
+        ...{ candidate, references: [reference], layers: [2], explain: false },
+      }));
+      const [same, forth, back] = (await encoder.score(items)).map((result) => {
+        assert.ok("scores" in result);
+        return result.scores[0];
+      });
+      assertScore(same, [1, 1, 1], 1e-6);
+      assertScore(forth, [back.recall, back.precision, back.f1], 1e-6);
+      assert.ok(forth.f1 < 0.99);
+      await encoder.close();
+    });
+  }
+});
+
 describe("an encoder whose weights are broken", () => {
   it("fails the items that it cannot embed, and no others", async () => {
     const encoder = await SentenceEncoder.load({ model: MODEL, device: "cpu", threads: 1, cacheBytes: 0 });
