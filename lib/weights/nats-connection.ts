@@ -9,6 +9,7 @@ import {
   credsAuthenticator,
   type NatsConnection,
   type NodeConnectionOptions,
+  NoRespondersError,
 } from "@nats-io/transport-node";
 import { counter, type Log } from "../telemetry/index.js";
 import { BusAddressError, BusUnavailableError } from "./errors.js";
@@ -147,7 +148,9 @@ export function isWrongRevision(error: unknown): boolean {
   return error instanceof JetStreamApiError && (error.code === 10071 || error.code === 10164);
 }
 
-/** True when a bucket is not there, e.g. because the server lost its store. */
+/** True when a bucket may not be there, e.g. because the server lost its store: nobody answers for its subjects. */
 export function isBucketMissing(error: unknown): boolean {
-  return error instanceof JetStreamApiError && error.code === 10059;
+  if (error instanceof JetStreamApiError) return error.code === 10059;
+  if (error instanceof NoRespondersError) return true;
+  return error instanceof Error && error.cause !== undefined && isBucketMissing(error.cause);
 }

@@ -36,6 +36,8 @@ export interface NatsServerOptions {
   port?: number;
   /** Default: a temporary folder, removed at the end. */
   storeDir?: string;
+  /** More arguments, e.g. `["--user", "a", "--pass", "b"]`. */
+  args?: readonly string[];
   /** Longest wait for it to be ready, ms; default 10000. */
   timeoutMs?: number;
 }
@@ -76,8 +78,11 @@ export async function startNatsServer(options: NatsServerOptions = {}): Promise<
   const launch = async (port: number | undefined) => {
     // somebody else may take the free port before the server does: then another one
     for (let attempt = 1; ; attempt++) {
+      const chosen = port ?? (await freePort());
+      const listen = ["-a", "127.0.0.1", "-p", String(chosen)];
+      const command = [executable, "-js", "-sd", storeDir, ...listen, ...(options.args ?? [])];
       try {
-        return await Running.start(executable, port ?? (await freePort()), storeDir, timeoutMs);
+        return await Running.start(command, chosen, temporary ? storeDir : "", timeoutMs);
       } catch (error) {
         if (port !== undefined || attempt === 3) throw error;
       }
@@ -111,16 +116,17 @@ export async function startNatsServer(options: NatsServerOptions = {}): Promise<
 
 /**
  * The shell between us and the server: it starts the server in the background and waits for our end of its standard input to close, which
- * happens however this process ends, even by SIGKILL. Then it ends the server.
+ * happens however this process ends, even by SIGKILL. Then it ends the server and removes a temporary store ($TEMPORARY).
  */
 const GUARD = `
   exec 3<&0
   "$@" </dev/null 3<&- & server=$!
   echo "pid $server"
-  { cat <&3 >/dev/null; kill -TERM $server; } 2>/dev/null & waiter=$!
+  { cat <&3 >/dev/null; [ -n "$TEMPORARY" ] && touch "$TEMPORARY/.abandoned"; kill -TERM $server; } 2>/dev/null & waiter=$!
   exec 3<&-
   wait $server; code=$?
   kill $waiter 2>/dev/null
+  [ -n "$TEMPORARY" ] && [ -e "$TEMPORARY/.abandoned" ] && rm -rf "$TEMPORARY"
   exit $code`;
 
 /** One life of the server. */
@@ -141,16 +147,16 @@ class Running {
   }
 
   static async start(
-    executable: string,
+    command: readonly string[],
     port: number,
-    storeDir: string,
+    temporary: string,
     timeoutMs: number,
   ): Promise<Running> {
-    const command = [executable, "-js", "-sd", storeDir, "-a", "127.0.0.1", "-p", String(port)];
     // a group of its own: Ctrl-C is for us, and we still need the server while we end in order
     const guard = spawn("/bin/sh", ["-c", GUARD, "nats-guard", ...command], {
       stdio: ["pipe", "pipe", "pipe"],
       detached: true,
+      env: { ...process.env, TEMPORARY: temporary },
     });
     const running = new Running(guard, port);
     guard.stdin?.on("error", () => {});
@@ -172,7 +178,7 @@ class Running {
       await running.end("SIGKILL");
       const said = log.filter((line) => /\[(ERR|FTL)\]|nats-server:/.test(line)).join("; ");
       const why = `${(cause as Error).message}${said ? `: ${said}` : ""}`;
-      throw new NatsServerError(`${executable} on port ${port} does not start: ${why}`, { cause });
+      throw new NatsServerError(`${command[0]} on port ${port} does not start: ${why}`, { cause });
     }
     for (const handle of [guard, guard.stdin, guard.stdout, guard.stderr]) {
       (handle as { unref?: () => void } | null)?.unref?.(); // the server alone keeps no process alive

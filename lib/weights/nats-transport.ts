@@ -9,7 +9,7 @@
  */
 import { type JetStreamClient, type JetStreamManager, StorageType } from "@nats-io/jetstream";
 import { type KV, Kvm } from "@nats-io/kv";
-import { Objm, setSha256Backend } from "@nats-io/obj";
+import { type ObjectInfo, Objm, setSha256Backend } from "@nats-io/obj";
 import type { NatsConnection } from "@nats-io/transport-node";
 import type { Log } from "../telemetry/index.js";
 import type { BusOptions, ServerStatus } from "./bus.js";
@@ -41,6 +41,9 @@ export interface NatsOptions extends NatsAccess {
   /** Most bytes in flight, each way; default 8 MiB. */
   windowBytes?: number;
 }
+
+const HEADS = "rlhf-weights-head";
+const STATUSES = "rlhf-weights-status";
 
 setSha256Backend("native"); // the default hashes in JavaScript, five to eight times slower
 
@@ -108,8 +111,8 @@ export class NatsTransport implements Transport {
     } = this.#options;
     const kvm = new Kvm(this.#js);
     const common = { history: 1, replicas, storage: StorageType.File };
-    this.#heads = await kvm.create("rlhf-weights-head", common);
-    this.#statuses = await kvm.create("rlhf-weights-status", { ...common, ttl: statusTtlMs });
+    this.#heads = await kvm.create(HEADS, common);
+    this.#statuses = await kvm.create(STATUSES, { ...common, ttl: statusTtlMs });
     const store = await new Objm(this.#js).create(this.destination, { replicas, storage: StorageType.File });
     const manager: JetStreamManager = await this.#js.jetstreamManager();
     const maxPayload = this.#connection.info?.max_payload ?? 1 << 20;
@@ -124,9 +127,12 @@ export class NatsTransport implements Transport {
   }
 
   async head(): Promise<HeadEntry | undefined> {
-    const entry = await this.#do("read the head", () => this.#heads.get(this.#key));
-    if (entry?.operation !== "PUT") return undefined;
-    return { manifest: parseManifest(entry.string(), `key ${this.#key}`), revision: entry.revision };
+    // asks the stream's leader, which a key-value get need not
+    const entry = await this.#do("read the head", () =>
+      this.#objects.manager.streams.getMessage(`KV_${HEADS}`, { last_by_subj: `$KV.${HEADS}.${this.#key}` }),
+    );
+    if (!entry || entry.data.length === 0) return undefined;
+    return { manifest: parseManifest(entry.string(), `key ${this.#key}`), revision: entry.seq };
   }
 
   async moveHead(manifest: WeightsManifest, revision: unknown): Promise<boolean> {
@@ -174,7 +180,10 @@ export class NatsTransport implements Transport {
   }
 
   async listObjects(): Promise<StoredObject[]> {
-    const all = await this.#do("list objects", () => this.#objects.store.list());
+    const name = this.destination;
+    const all = await this.#do("list objects", () =>
+      this.#lastMessages<ObjectInfo>(`OBJ_${name}`, `$O.${name}.M.>`),
+    );
     return all.flatMap(({ name, size, mtime, deleted, metadata }) => {
       const version = versionOfObject(name);
       if (deleted || version === undefined || metadata?.model !== this.#options.model) return [];
@@ -207,14 +216,8 @@ export class NatsTransport implements Transport {
   }
 
   statuses(): Promise<ServerStatus[]> {
-    return this.#do("read statuses", async () => {
-      const found: ServerStatus[] = [];
-      const entries = await this.#statuses.history({ key: `${this.#key}.*` });
-      for await (const entry of entries) {
-        if (entry.operation === "PUT") found.push(entry.json<ServerStatus>());
-      }
-      return found;
-    });
+    const subject = `$KV.${STATUSES}.${this.#key}.*`;
+    return this.#do("read statuses", () => this.#lastMessages<ServerStatus>(`KV_${STATUSES}`, subject));
   }
 
   watchStatuses(onChange: () => void, signal: AbortSignal): Promise<void> {
@@ -258,6 +261,21 @@ export class NatsTransport implements Transport {
     }
     this.#reconnected.delete(bell);
     await notified;
+  }
+
+  /**
+   * The last message of every subject of a stream that fits a filter, by plain requests: the client's own listings wait on a
+   * consumer and can hang when a value is replaced meanwhile.
+   */
+  async #lastMessages<T>(stream: string, filter: string): Promise<T[]> {
+    const { manager } = this.#objects;
+    const { state } = await manager.streams.info(stream, { subjects_filter: filter });
+    const found: T[] = [];
+    for (const subject of Object.keys(state.subjects ?? {})) {
+      const message = await manager.streams.getMessage(stream, { last_by_subj: subject });
+      if (message && message.data.length > 0) found.push(message.json<T>());
+    }
+    return found;
   }
 
   /** Runs one request; when a bucket is missing, makes the buckets and tries once more. */
