@@ -33,9 +33,9 @@ interface Ready<T> {
 }
 
 /**
- * How rows are grouped on a device. On a CPU a few hundred tokens a run already use all of it, and padding costs what
- * tokens cost: 15 % is where it balances the overhead of more runs for models of 2 to 12 layers. An accelerator wants
- * fewer and larger runs.
+ * How rows are grouped on a device. On a CPU padding costs what tokens cost, and more runs cost overhead: 128 texts of 10 to 70
+ * tokens through 6 layers of width 256 took 500 ms with rows of equal length only, 320 ms with 15 % padding, 420 ms with
+ * 50 % (two busy cores); longer runs than 2048 tokens were no faster. An accelerator wants fewer and larger runs.
  */
 export function groupingFor(device: string): GroupingOptions {
   return device === "cpu" ? { maxTokens: 2048, maxPadding: 0.15 } : { maxTokens: 32_768, maxPadding: 0.3 };
