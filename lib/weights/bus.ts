@@ -294,7 +294,7 @@ export class VersionedBus implements WeightsBus {
             cancel,
           );
           if (done) break;
-          await reader.push(value);
+          reader.push(value);
         }
       } finally {
         stop.abort();

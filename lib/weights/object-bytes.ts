@@ -5,6 +5,7 @@
 import { digestOrder, encodeHeader, WeightsHasher } from "../checkpoint/index.js";
 import { WeightsNotFiniteError } from "./errors.js";
 import { findNonFinite } from "./finite.js";
+import { BREATH_BYTES, Breather } from "./waiting.js";
 
 /** A tensor to publish. Its numbers must not change until the publish is done. */
 export interface WeightTensor {
@@ -72,11 +73,13 @@ export async function digestFinite(
   allowNonFinite: boolean,
 ): Promise<string> {
   const hasher = new WeightsHasher();
+  const breather = new Breather(BREATH_BYTES);
   for (const name of digestOrder(tensors.keys())) {
     const tensor = tensors.get(name)!;
     const bad = allowNonFinite ? -1 : await findNonFinite(tensor.data);
     if (bad >= 0) throw new WeightsNotFiniteError(version, name, bad, tensor.data[bad]);
     await hasher.add(name, tensor);
+    await breather.after(tensor.data.byteLength);
   }
   return hasher.hex();
 }

@@ -9,6 +9,7 @@ import { WeightsCorruptError } from "./errors.js";
 import { findNonFinite } from "./finite.js";
 import type { WeightsManifest } from "./manifest.js";
 import { objectMetadata } from "./object-bytes.js";
+import { BREATH_BYTES, Breather } from "./waiting.js";
 
 /** Reads one object. Call push for every chunk in order, then finish. */
 export class ObjectReader {
@@ -23,6 +24,8 @@ export class ObjectReader {
   #target: Uint8Array = new Uint8Array(0); // its bytes
   #filled = 0;
   #received = 0;
+  readonly #breather = new Breather(BREATH_BYTES);
+  #checks: Promise<void> = Promise.resolve();
   #notFinite: { tensor: string; index: number; value: number } | undefined;
 
   /** `expected`: the parameters that the model has; without it, whatever the object holds is taken. */
@@ -37,7 +40,7 @@ export class ObjectReader {
   }
 
   /** Takes the next bytes; they are copied, the caller may reuse its buffer. Throws WeightsCorruptError. */
-  async push(chunk: Uint8Array): Promise<void> {
+  push(chunk: Uint8Array): void {
     this.#received += chunk.length;
     if (this.#received > this.#manifest.bytes) {
       throw this.#corrupt(`${this.#manifest.bytes} bytes`, `${this.#received} bytes or more`);
@@ -49,7 +52,7 @@ export class ObjectReader {
       this.#target.set(part, this.#filled);
       this.#filled += part.length;
       rest = rest.subarray(part.length);
-      if (this.#filled === this.#target.length) await this.#completeTensor();
+      if (this.#filled === this.#target.length) this.#completeTensor();
     }
   }
 
@@ -58,6 +61,7 @@ export class ObjectReader {
     const { bytes, digest } = this.#manifest;
     if (this.#received !== bytes || this.#head)
       throw this.#corrupt(`${bytes} bytes`, `${this.#received} bytes`);
+    await this.#checks;
     const found = this.#hasher.hex();
     if (found !== digest) throw this.#corrupt(`sha256 ${digest}`, found);
     // only now: a number that is not finite because bits were flipped on the way is a wrong digest first of all
@@ -128,19 +132,19 @@ export class ObjectReader {
     this.#target = new Uint8Array(values.buffer);
     this.#filled = 0;
     if (values.length > 0) return;
-    this.#hasher.addSync(info.name, { shape: info.shape, data: values });
-    this.#next++;
-    this.#beginTensor();
+    this.#completeTensor();
   }
 
-  async #completeTensor(): Promise<void> {
+  /** Checks a tensor that is whole while the next ones arrive. */
+  #completeTensor(): void {
     const { name, shape } = this.#order[this.#next];
     const data = this.#tensors.get(name)!;
-    await this.#hasher.add(name, { shape, data });
-    if (!this.#notFinite) {
-      const index = await findNonFinite(data);
+    this.#checks = this.#checks.then(async () => {
+      await this.#hasher.add(name, { shape, data });
+      await this.#breather.after(data.byteLength);
+      const index = this.#notFinite ? -1 : await findNonFinite(data);
       if (index >= 0) this.#notFinite = { tensor: name, index, value: data[index] };
-    }
+    });
     this.#next++;
     this.#beginTensor();
   }
