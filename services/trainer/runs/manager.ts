@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { stringify } from "yaml";
 import { RunInterrupted, RunStateError, TrainerBusyError, UnknownRunError } from "../errors.js";
 import { parseRunConfig, type RunConfig } from "../run-config.js";
+import { EventFile } from "../tensorboard/event-file.js";
 import { checkResumeConfig } from "./changed-config.js";
 import { CheckpointStore } from "./checkpoint-store.js";
 import type { Runner } from "./context.js";
@@ -246,6 +247,7 @@ export class RunManager {
       run.events.add({ kind: "state", state, ...reason });
     };
     let journal: Journal | undefined;
+    let eventFile: EventFile | undefined;
     try {
       enter("STARTING");
       const checkpoints = new CheckpointStore(directory, config.checkpoint);
@@ -262,6 +264,11 @@ export class RunManager {
         : undefined;
       const metrics = new Journal(join(directory, "metrics.jsonl"), resuming ? metricsBytes(resumeFrom) : 0);
       journal = metrics;
+      const tensorboard = new EventFile(
+        join(directory, "tensorboard"),
+        resuming ? { purgeFrom: (resumeFrom?.step ?? 0) + 1 } : {},
+      );
+      eventFile = tensorboard;
       if (resumeFrom) say("info", `resuming after step ${resumeFrom.step}`);
       else if (resuming) say("warn", "no good checkpoint: starting from the beginning");
       let startStep = resumeFrom?.step ?? 0;
@@ -284,6 +291,7 @@ export class RunManager {
         phase: (step, phase, share) => void run.events.add({ kind: "phase", step, phase, done: share }),
         step: (step, values) => {
           metrics.append({ step, ...values });
+          tensorboard.step(step, values);
           const { totalSteps } = run.record;
           const each = (performance.now() - startTime) / 1000 / Math.max(1, step - startStep);
           update({ step, metrics: { ...values } });
@@ -307,6 +315,7 @@ export class RunManager {
       this.#ended(run, error as Error, enter);
     } finally {
       journal?.close();
+      eventFile?.close();
       run.events.close();
     }
   }
