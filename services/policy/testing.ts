@@ -3,15 +3,19 @@
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { type JsonObject, saveCheckpoint } from "../../lib/checkpoint/index.js";
 import { packageRoot } from "../../lib/config/package-root.js";
+import { parameterSpecs } from "../../lib/models/parameters.js";
 import { Decoder, type DecoderLimits, leastCacheBytes } from "./generation/decoder.js";
 import type { GenerateJobOptions, GenerateOutcome } from "./generation/generate-job.js";
-import { PolicyModel } from "./model/policy-model.js";
+import { loadPolicyCheckpoint, PolicyModel, policyConfig } from "./model/policy-model.js";
 import { WeightStore } from "./model/weight-store.js";
 import { type RequestedOptions, resolveOptions } from "./sampling/options.js";
 
 /** Folder of the golden GPT-2. */
 export const GOLDEN = join(packageRoot(), "test", "golden", "gpt2-tiny");
+
+const GOLDEN_CONFIG = JSON.parse(readFileSync(join(GOLDEN, "config.json"), "utf8")) as JsonObject;
 
 /** What transformers says of the golden GPT-2. */
 export const EXPECTED = JSON.parse(readFileSync(join(GOLDEN, "expected.json"), "utf8")) as {
@@ -24,6 +28,36 @@ export const EXPECTED = JSON.parse(readFileSync(join(GOLDEN, "expected.json"), "
     text: string[];
   }[];
 };
+
+/** The golden weights, all numbers scaled by a factor that depends on the version; 0 is the golden model itself. */
+export async function versionedWeights(
+  version: number,
+): Promise<Map<string, { shape: readonly number[]; data: Float32Array }>> {
+  const specs = parameterSpecs(policyConfig(GOLDEN_CONFIG), "causal-lm");
+  const { tensors } = await loadPolicyCheckpoint(GOLDEN);
+  return new Map(
+    specs.map(({ name, shape }) => [name, { shape, data: scaled(tensors.get(name)!, version) }]),
+  );
+}
+
+/** A checkpoint directory with `versionedWeights`. */
+export async function versionedCheckpoint(
+  dir: string,
+  version: number,
+): Promise<{ dir: string; digest: string }> {
+  const tensors = await versionedWeights(version);
+  const { digest } = await saveCheckpoint(dir, {
+    config: GOLDEN_CONFIG,
+    tensors,
+    weightVersion: version,
+    tokenizerFrom: GOLDEN,
+  });
+  return { dir, digest };
+}
+
+function scaled(data: Float32Array, version: number): Float32Array {
+  return data.map((x) => x * (1 + version / 50));
+}
 
 /** Limits that no test meets unless it sets its own. */
 const LIMITS: DecoderLimits = {
@@ -56,10 +90,8 @@ export class TestPolicy {
 
   /** Swaps in weights of a version: all tensors scaled by a factor that depends on it. */
   swap(version: number): void {
-    const scaled = new Map(
-      [...this.weights].map(([name, data]) => [name, data.map((x) => x * (1 + version / 50))]),
-    );
-    this.store.swap({ version, digest: `digest ${version}`, tensors: this.model.upload(scaled) });
+    const tensors = new Map([...this.weights].map(([name, data]) => [name, scaled(data, version)]));
+    this.store.swap({ version, digest: `digest ${version}`, tensors: this.model.upload(tensors) });
   }
 
   /** Generates from prompts of ids, one sequence each unless the options say more. */

@@ -21,7 +21,7 @@ export interface DecoderLimits {
   readonly maxCacheBytes: number;
   /** Prompt tokens, padding included, that are read between two steps: more delays rows that run. */
   readonly maxPromptTokens: number;
-  /** Sequences that wait at most. */
+  /** Sequences that wait at most, beyond those for which there are rows. */
   readonly maxWaiting: number;
 }
 
@@ -77,10 +77,11 @@ export class Decoder {
    */
   async generate(options: GenerateJobOptions): Promise<GenerateOutcome> {
     if (this.#closed) throw new DrainingError();
-    const waiting = this.#waiting();
-    if (waiting + options.sequences.length > this.limits.maxWaiting) {
+    const { maxRows, maxWaiting } = this.limits;
+    const present = this.#active() + this.#waiting();
+    if (present + options.sequences.length > maxRows + maxWaiting) {
       throw new QueueFullError(
-        `${waiting} sequences wait, ${options.sequences.length} more would exceed ${this.limits.maxWaiting}`,
+        `${present} sequences run or wait, ${options.sequences.length} more would exceed ${maxRows + maxWaiting}`,
         Math.round(Math.min(30_000, Math.max(50, this.#meanJobMs))),
       );
     }

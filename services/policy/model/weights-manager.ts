@@ -5,10 +5,13 @@
 import { stat } from "node:fs/promises";
 import { loadCheckpoint } from "../../../lib/checkpoint/index.js";
 import { InvalidFieldError } from "../../../lib/rpc/errors.js";
+import { histogram } from "../../../lib/telemetry/instruments.js";
 import { WeightsConflictError, WeightsCorruptError } from "../errors.js";
 import type { LoadCall, WeightsStatus } from "../protocol.js";
 import type { PolicyModel } from "./policy-model.js";
 import type { WeightStore, WeightsIdentity } from "./weight-store.js";
+
+const pauses = histogram("rlhf.weights.pause.duration");
 
 /** Weights that were fetched and verified, ready to be served. */
 export interface ReadyWeights extends WeightsIdentity {
@@ -74,15 +77,18 @@ export class WeightsManager {
     });
   }
 
-  /** Fetches weights with `fetch` and serves them. Rejects as `fetch` does, or with WeightsConflictError. */
-  apply(version: number, fetch: () => Promise<ReadyWeights>, signal?: AbortSignal): Promise<void> {
-    return this.#inTurn(() =>
-      this.#noting(version, async () => {
-        await this.#serve(await fetch(), signal);
-        this.#loaded = undefined;
-        return version;
-      }),
-    );
+  /** Serves weights that were fetched and verified. Rejects with WeightsConflictError unless their version is above the serving one. */
+  apply(weights: ReadyWeights): Promise<void> {
+    return this.#inTurn(async () => {
+      await this.#serve(weights);
+      this.#loaded = undefined;
+    });
+  }
+
+  /** Notes how a load that somebody else runs is getting on. */
+  noteLoad(load: WeightsStatus["load"]): void {
+    this.#load = load;
+    this.changed(this.status());
   }
 
   /** Serves a held version again. Throws VersionNotHeldError, WeightsConflictError where weights are pinned. */
@@ -100,27 +106,27 @@ export class WeightsManager {
     if (this.pinned) throw new WeightsConflictError("the weights of this server are pinned");
   }
 
-  async #serve({ version, digest, tensors }: ReadyWeights, signal?: AbortSignal): Promise<void> {
+  async #serve({ version, digest, tensors }: ReadyWeights): Promise<void> {
     const serving = this.store.serving.version;
     if (version <= serving) {
       throw new WeightsConflictError(`weights v${version}: expected a version above the serving v${serving}`);
     }
-    await this.store.room(signal);
+    await this.store.room();
+    const started = performance.now();
     this.store.swap({ version, digest, tensors: this.model.upload(tensors) });
+    pauses.record((performance.now() - started) / 1000); // the only part during which no step can begin
   }
 
-  /** Keeps the state of the newest load while it runs. `work` returns the version that serves now. */
+  /** Keeps the state of a load while it runs. `work` returns the version that serves then. */
   async #noting(version: number, work: () => Promise<number>): Promise<void> {
     const started = performance.now();
-    const note = (load: Partial<WeightsStatus["load"]>) => {
-      this.#load = { ...this.#load, ms: performance.now() - started, ...load };
-      this.changed(this.status());
-    };
-    note({ state: "loading", version, error: "", ms: 0 });
+    const ms = () => performance.now() - started;
+    this.noteLoad({ state: "loading", version, error: "", ms: 0 });
     try {
-      note({ state: "serving", version: await work() });
+      this.noteLoad({ state: "serving", version: await work(), error: "", ms: ms() });
     } catch (error) {
-      note({ state: "failed", error: error instanceof Error ? error.message : String(error) });
+      const reason = error instanceof Error ? error.message : String(error);
+      this.noteLoad({ state: "failed", version, error: reason, ms: ms() });
       throw error;
     }
   }
