@@ -16,7 +16,7 @@ export function nearestName(given: string, names: readonly string[]): string | u
 }
 
 /** Letters to insert, remove or replace (Levenshtein) to turn one text into the other. */
-export function editDistance(a: string, b: string): number {
+function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; i++) {
     const next = [i];

@@ -128,6 +128,8 @@ export interface BusOptions {
   pollMs?: number;
   /** Objects younger than this are never pruned, ms; default 10000. */
   pruneGraceMs?: number;
+  /** Parts of publishes that were interrupted are pruned when nobody has written to them for so long, ms; default 600000. */
+  leftoverMs?: number;
 }
 
 const publishSeconds = histogram("rlhf.weights.publish.duration");
@@ -146,6 +148,7 @@ export class VersionedBus implements WeightsBus {
   readonly #publisher: string;
   readonly #stallMs: number;
   readonly #pruneGraceMs: number;
+  readonly #leftoverMs: number;
   readonly #closing = new AbortController();
 
   constructor(transport: Transport, options: BusOptions) {
@@ -158,6 +161,7 @@ export class VersionedBus implements WeightsBus {
     this.#publisher = options.publisher ?? `${hostname()}-${process.pid}-${randomBytes(4).toString("hex")}`;
     this.#stallMs = options.stallMs ?? 10_000;
     this.#pruneGraceMs = options.pruneGraceMs ?? 10_000;
+    this.#leftoverMs = options.leftoverMs ?? 600_000;
   }
 
   async publish(
@@ -388,6 +392,7 @@ export class VersionedBus implements WeightsBus {
         now: Date.now(),
       });
       for (const { object } of unneeded) await this.#transport.deleteObject(object);
+      await this.#transport.removeLeftovers(this.#leftoverMs);
       return unneeded.map(({ object }) => object);
     });
   }

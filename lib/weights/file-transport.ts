@@ -51,14 +51,13 @@ export class FileTransport implements Transport {
     this.#log = log;
   }
 
-  /** Makes the folders and clears what an interrupted publish left there. */
+  /** Makes the folders that are not there. */
   static async open(url: string, options: BusOptions, log: Log): Promise<FileTransport> {
     const transport = new FileTransport(folderOf(url), options, log);
     await transport.#do("open", async () => {
       for (const folder of [transport.destination, transport.#heads, transport.#status]) {
         await mkdir(folder, { recursive: true });
       }
-      await transport.#removeLeftovers();
     });
     return transport;
   }
@@ -163,6 +162,18 @@ export class FileTransport implements Transport {
     await this.#do(`delete ${object}`, () => rm(this.#pathOf(object), { force: true }));
   }
 
+  async removeLeftovers(olderThanMs: number): Promise<void> {
+    await this.#do("remove leftovers", async () => {
+      for (const folder of [this.destination, this.#heads, this.#status]) {
+        for (const name of await readdir(folder)) {
+          const path = join(folder, name);
+          const info = name.endsWith(".tmp") && (await stat(path).catch(() => undefined));
+          if (info && Date.now() - info.mtimeMs >= olderThanMs) await rm(path, { force: true });
+        }
+      }
+    });
+  }
+
   async listObjects(): Promise<StoredObject[]> {
     return this.#do("list objects", async () => {
       const found: StoredObject[] = [];
@@ -256,17 +267,6 @@ export class FileTransport implements Transport {
       .filter((name) => /^\d{15}\.json$/.test(name))
       .sort()
       .reverse();
-  }
-
-  /** Drafts of processes that are gone: old enough that nobody writes them any more. */
-  async #removeLeftovers(): Promise<void> {
-    for (const folder of [this.destination, this.#heads, this.#status]) {
-      for (const name of await readdir(folder)) {
-        const path = join(folder, name);
-        const info = name.endsWith(".tmp") && (await stat(path).catch(() => undefined));
-        if (info && Date.now() - info.mtimeMs > 3_600_000) await rm(path, { force: true });
-      }
-    }
   }
 
   #pathOf(object: string): string {

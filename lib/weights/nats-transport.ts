@@ -179,6 +179,24 @@ export class NatsTransport implements Transport {
     return this.#do(`delete ${object}`, () => deleteObject(this.#objects, object));
   }
 
+  removeLeftovers(olderThanMs: number): Promise<void> {
+    return this.#do("remove leftovers", async () => {
+      const stream = `OBJ_${this.destination}`;
+      const chunks = `$O.${this.destination}.C.`;
+      const { manager } = this.#objects;
+      // chunks first: an object that is finished after this has its meta message in the second list
+      const { state } = await manager.streams.info(stream, { subjects_filter: `${chunks}>` });
+      const metas = await this.#lastMessages<ObjectInfo>(stream, `$O.${this.destination}.M.>`);
+      const finished = new Set(metas.filter(({ deleted }) => !deleted).map(({ nuid }) => `${chunks}${nuid}`));
+      for (const subject of Object.keys(state.subjects ?? {})) {
+        if (finished.has(subject)) continue;
+        const last = await manager.streams.getMessage(stream, { last_by_subj: subject });
+        if (!last || Date.now() - last.time.getTime() < olderThanMs) continue;
+        await manager.streams.purge(stream, { filter: subject });
+      }
+    });
+  }
+
   async listObjects(): Promise<StoredObject[]> {
     const name = this.destination;
     const all = await this.#do("list objects", () =>

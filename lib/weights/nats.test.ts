@@ -3,6 +3,8 @@ import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
+import { jetstreamManager } from "@nats-io/jetstream";
+import { connect } from "@nats-io/transport-node";
 import { InMemorySpanExporter, SimpleSpanProcessor } from "@opentelemetry/sdk-trace";
 import { packageRoot } from "../config/package-root.js";
 import { silentLog, startTelemetry, withSpan } from "../telemetry/index.js";
@@ -146,6 +148,29 @@ describe("weights over a NATS server that has trouble", () => {
     const again = await bus.publish(someTensors(2, 6 * MB), { version: 2 });
     await bus.fetch(again);
     assert.equal((await bus.head())?.version, 2);
+  });
+
+  it("left by a publisher that died: its chunks are pruned, those of a publish in progress are not", async () => {
+    const bus = await open({ leftoverMs: 0 });
+    const careful = await open();
+    const manifest = await bus.publish(someTensors(1), { version: 1 });
+    const dying = await open({ requestTimeoutMs: 300 }, proxy.url);
+    proxy.hold("up", 5 * MB);
+    const publishing = dying.publish(someTensors(2, 6 * MB), { version: 2 });
+    publishing.catch(() => {});
+    await proxy.held();
+    await proxy.close();
+    await assert.rejects(publishing, BusUnavailableError);
+    const connection = await connect({ servers: server.url });
+    closing.push(() => connection.close());
+    const streams = (await jetstreamManager(connection)).streams;
+    const subjects = async () => (await streams.info("OBJ_rlhf-weights-r")).state.num_subjects;
+    assert.equal(await subjects(), 3); // two of the first object, the second's chunks
+    await careful.prune(1);
+    assert.equal(await subjects(), 3);
+    await bus.prune(1);
+    assert.equal(await subjects(), 2);
+    await bus.fetch(manifest);
   });
 
   it("restarted with an empty store: buckets are made again, and followers take what is published next", async () => {

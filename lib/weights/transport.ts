@@ -31,7 +31,9 @@ export interface Transport {
   read(manifest: WeightsManifest, signal: AbortSignal): AsyncIterable<Uint8Array>;
   /** Deletes an object; one that is not there is fine. */
   deleteObject(object: string): Promise<void>;
-  /** All objects of the run. */
+  /** Removes what interrupted publishes left and nobody has written to for `olderThanMs`. */
+  removeLeftovers(olderThanMs: number): Promise<void>;
+  /** All objects of the model. */
   listObjects(): Promise<StoredObject[]>;
   /** Calls back with the head now and after each change, possibly more often; resolves when `signal` aborts. Never rejects. */
   watchHead(onHead: (manifest: WeightsManifest) => void, signal: AbortSignal): Promise<void>;
