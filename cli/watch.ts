@@ -7,12 +7,18 @@ import {
   type TrainerService,
   type WatchRunResponse,
 } from "../lib/api/gen/rlhf/trainer/v1/trainer_pb.js";
-import type { Client } from "../lib/rpc/index.js";
+import { type Client, RpcError } from "../lib/rpc/index.js";
 import { CliError, EXIT } from "./exit-codes.js";
 import { type Output, printable, toJson } from "./output.js";
 import { Progress, type ProgressFigures } from "./progress.js";
 
 const ENDED = [RunState.FINISHED, RunState.STOPPED, RunState.FAILED, RunState.PAUSED, RunState.INTERRUPTED];
+
+/** A stream of events is asked for anew at least this often. */
+const WATCH_MS = 3600_000;
+
+/** Attempts in a row that may find no trainer. */
+const RECONNECTS = 5;
 
 /** Follows a run to its end, whatever that is. Throws RpcError if the trainer goes away. */
 export async function watchRun(
@@ -23,39 +29,54 @@ export async function watchRun(
 ): Promise<Run> {
   const progress = new Progress(options.title ?? runId);
   let shown: ProgressFigures = { step: 0, totalSteps: 0, figures: [] };
-  let last: Run | undefined;
-  const request = { runId, ...(options.fromEvent === undefined ? {} : { fromEvent: options.fromEvent }) };
+  const show = (event: WatchRunResponse) => {
+    if (output.json) {
+      process.stdout.write(`${toJson(plain(event))}\n`);
+    } else if (event.body.case === "step") {
+      const { step, totalSteps, metrics, secondsLeft } = event.body.value;
+      shown = {
+        step: Number(step),
+        totalSteps: Number(totalSteps),
+        figures: figuresOf(metrics),
+        secondsLeft,
+      };
+      progress.show(shown);
+    } else if (event.body.case === "phase") {
+      progress.show({ ...shown, phase: event.body.value.phase });
+    } else if (event.body.case === "log") {
+      const { level, message } = event.body.value;
+      if (level !== "info") progress.note(`${level}: ${printable(message)}`);
+    }
+  };
   try {
-    for await (const event of client.watchRun(request, {
-      deadlineMs: 24 * 3600 * 1000,
-      ...(options.signal ? { signal: options.signal } : {}),
-    })) {
-      if (output.json) {
-        process.stdout.write(`${toJson(plain(event))}\n`);
-      } else if (event.body.case === "step") {
-        const { step, totalSteps, metrics, secondsLeft } = event.body.value;
-        shown = {
-          step: Number(step),
-          totalSteps: Number(totalSteps),
-          figures: figuresOf(metrics),
-          secondsLeft,
-        };
-        progress.show(shown);
-      } else if (event.body.case === "phase") {
-        progress.show({ ...shown, phase: event.body.value.phase });
-      } else if (event.body.case === "log") {
-        const { level, message } = event.body.value;
-        if (level !== "info") progress.note(`${level}: ${printable(message)}`);
+    for (let next = options.fromEvent ?? 0n, failures = 0; ; ) {
+      try {
+        const stream = client.watchRun(
+          { runId, fromEvent: next },
+          { deadlineMs: WATCH_MS, ...(options.signal ? { signal: options.signal } : {}) },
+        );
+        for await (const event of stream) {
+          show(event);
+          next = event.event + 1n;
+          failures = 0;
+        }
+        break;
+      } catch (error) {
+        // connections age and are closed by servers on purpose; the stream goes on where it was
+        const cut =
+          error instanceof RpcError &&
+          ["UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"].includes(error.status);
+        failures += 1;
+        if (!cut || failures > RECONNECTS || options.signal?.aborted) throw error;
+        await new Promise((resolve) => setTimeout(resolve, 200 * failures));
       }
-      if (event.body.case === "run") last = event.body.value;
     }
   } finally {
     progress.end();
   }
   const { run } = await client.getRun({ runId });
-  const end = run ?? last;
-  if (!end) throw new CliError(`run ${runId}: the trainer gave no run`, EXIT.failed);
-  return end;
+  if (!run) throw new CliError(`run ${runId}: the trainer gave no run`, EXIT.failed);
+  return run;
 }
 
 /** Throws CliError unless the run finished (or was stopped or paused, which is no failure). */

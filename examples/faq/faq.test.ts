@@ -12,13 +12,13 @@ const QA = { question: "text", answer: "text" } as const;
 const words = (text: string) => text.split(" ").length;
 
 describe("the FAQ example", () => {
-  it("has questions and answers of the stated length, in lower case, none twice", async () => {
+  it("has questions that differ, in lower case, and answers of every length; test asks what train answers", async () => {
     const [train, test] = [await readRows(file("train.csv"), QA), await readRows(file("test.csv"), QA)];
     const all = [...train, ...test];
     assert.equal(new Set(all.map(({ question }) => question)).size, all.length);
     for (const { question, answer } of all) {
-      assert.ok(words(question) >= 5 && words(question) <= 15, question);
-      assert.ok(words(answer) >= 10 && words(answer) <= 35, answer);
+      assert.ok(words(question) >= 3 && words(question) <= 15, question);
+      assert.ok(words(answer) >= 1 && words(answer) <= 45, answer);
       assert.equal(question + answer, (question + answer).toLowerCase());
     }
     const known = new Set(train.map(({ answer }) => answer));

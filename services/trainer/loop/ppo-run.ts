@@ -11,7 +11,7 @@ import { loadTokenizer } from "../../../lib/tokenizer/index.js";
 import { openWeightsBus } from "../../../lib/weights/index.js";
 import { RunFailedError } from "../errors.js";
 import type { HostParameter } from "../learner/parameter-store.js";
-import { PolicyLearner } from "../learner/policy-learner.js";
+import { learnerOptionsOf, PolicyLearner } from "../learner/policy-learner.js";
 import { type QaRow, readQaRows } from "../rollout/rows.js";
 import type { PpoRunConfig } from "../run-config.js";
 import type { RunContext, RunResult } from "../runs/context.js";
@@ -59,8 +59,7 @@ async function work(
   const learner = await PolicyLearner.create(engine, policy.modelConfig, policy.weights, {
     ppo: config.ppo,
     learner: {
-      learningRate: config.ppo.learningRate,
-      maxGradNorm: config.ppo.maxGradNorm,
+      ...learnerOptionsOf(config.ppo),
       weightDecay: config.weightDecay,
       schedule: { kind: config.schedule, totalSteps: config.batches },
     },
@@ -77,7 +76,7 @@ async function work(
     }
     const { signal } = context;
     const publisher = new Publisher(
-      { bus, servers, timeoutMs: weights.timeoutMs, signal },
+      { bus, servers, timeoutMs: weights.timeoutMs, signal, warn: (message) => context.log("warn", message) },
       resumed?.weightVersion ?? policy.weightVersion,
     );
     await publisher.begin(() => learner.readWeights(), resumed?.digest ?? policy.servedDigest);

@@ -18,11 +18,16 @@ export interface PublisherOptions {
   readonly servers: RunServers;
   readonly timeoutMs: number;
   readonly signal: AbortSignal;
+  readonly warn: (message: string) => void;
 }
+
+/** Versions that stay on the bus, beside those that somebody still serves. */
+const KEPT_VERSIONS = 3;
 
 /** Publishes the weights of one run. */
 export class Publisher {
   #version: number;
+  #pruning = false;
 
   constructor(
     private readonly options: PublisherOptions,
@@ -99,7 +104,19 @@ export class Publisher {
     const traceparent = injectTraceparent();
     const manifest = await bus.publish(tensors, { version, ...(traceparent ? { traceparent } : {}) });
     this.#version = version;
-    await bus.prune(3);
+    this.#prune();
     return { version, digest: manifest.digest };
+  }
+
+  /** Removes old versions behind the loop's back: nothing waits for it, and one at a time is enough. */
+  #prune(): void {
+    if (this.#pruning) return;
+    this.#pruning = true;
+    this.options.bus
+      .prune(KEPT_VERSIONS)
+      .catch((error: Error) => this.options.warn(`old weights stay on the bus: ${error.message}`))
+      .finally(() => {
+        this.#pruning = false;
+      });
   }
 }
