@@ -1,5 +1,5 @@
 /**
- * @file The promises of examples/faq/README.md: sizes, words, subjects apart, labels that say what the text is.
+ * @file The promises of examples/faq/README.md: sizes, lower case, test questions apart, labels of both kinds.
  */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -9,20 +9,19 @@ import { readRows } from "../../lib/dataset/index.js";
 
 const file = (name: string) => join(packageRoot(), "examples/faq", name);
 const QA = { question: "text", answer: "text" } as const;
-const words = (text: string) => text.split(" ").length;
 
 describe("the FAQ example", () => {
-  it("has questions that differ, in lower case, and answers of every length; test asks what train answers", async () => {
+  it("is in lower case, and asks nothing in the test that it asked in training", async () => {
     const [train, test] = [await readRows(file("train.csv"), QA), await readRows(file("test.csv"), QA)];
-    const all = [...train, ...test];
-    assert.equal(new Set(all.map(({ question }) => question)).size, all.length);
-    for (const { question, answer } of all) {
-      assert.ok(words(question) >= 3 && words(question) <= 15, question);
-      assert.ok(words(answer) >= 1 && words(answer) <= 45, answer);
+    const known = new Set(train.map(({ question }) => question));
+    assert.deepEqual(
+      test.filter(({ question }) => known.has(question)),
+      [],
+    );
+    for (const { question, answer } of [...train, ...test]) {
       assert.equal(question + answer, (question + answer).toLowerCase());
+      assert.ok(question.split(" ").length <= 20 && answer.split(" ").length <= 45, `${question} ${answer}`);
     }
-    const known = new Set(train.map(({ answer }) => answer));
-    assert.ok(test.every(({ answer }) => known.has(answer)));
   });
 
   it("labels every response once, about as many good as bad", async () => {
@@ -30,15 +29,15 @@ describe("the FAQ example", () => {
     assert.equal(new Set(rows.map(({ response }) => response)).size, rows.length);
     assert.ok(rows.every(({ label }) => label === 0 || label === 1));
     const good = rows.filter(({ label }) => label === 1).length / rows.length;
-    assert.ok(good > 0.4 && good < 0.6, `${good}`);
+    assert.ok(good > 0.3 && good < 0.7, `${good}`);
   });
 
   it("has as many rows as its README says", async () => {
     const readme = readFileSync(file("README.md"), "utf8");
-    for (const [, name, rows] of readme.matchAll(/\| `(\w+\.csv)` \| (\d+) \|/g)) {
-      const schema =
-        name === "reward_labels.csv" ? ({ response: "text" } as const) : ({ question: "text" } as const);
-      assert.equal((await readRows(file(name!), schema as { question: "text" })).length, Number(rows), name);
+    const lines = [...readme.matchAll(/^\| `(\w+\.csv)` \| `(\w+)`, `\w+` \| (\d+)/gm)];
+    assert.equal(lines.length, 3);
+    for (const [, name, column, rows] of lines) {
+      assert.equal((await readRows(file(name!), { [column!]: "text" as const })).length, Number(rows), name);
     }
   });
 });
