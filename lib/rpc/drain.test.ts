@@ -4,6 +4,7 @@ import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { Health } from "../api/gen/grpc/health/v1/health_pb.js";
+import { LifecycleService } from "../api/gen/rlhf/weights/v1/weights_pb.js";
 import { createClient } from "./client.js";
 import type { ReadyMessage } from "./ready.js";
 import { wasNotProcessed } from "./retry.js";
@@ -105,13 +106,17 @@ describe("signals", () => {
   });
 
   /** A process that serves echo and drains on signals. */
-  async function start(...args: string[]): Promise<{ child: ChildProcess; address: string }> {
+  async function start(): Promise<{
+    child: ChildProcess;
+    address: string;
+    adminAddress: string | undefined;
+  }> {
     const script = fileURLToPath(new URL("./testing/echo-process.js", import.meta.url));
-    const child = fork(script, args, { stdio: ["ignore", "ignore", "inherit", "ipc"] });
+    const child = fork(script, { stdio: ["ignore", "ignore", "inherit", "ipc"] });
     children.push(child);
     const [message] = (await once(child, "message")) as [ReadyMessage];
     assert.deepEqual([message.event, message.service, message.pid], ["ready", "echo", child.pid]);
-    return { child, address: message.address };
+    return { child, address: message.address, adminAddress: message.adminAddress };
   }
 
   const exited = async (child: ChildProcess) => (await once(child, "exit")) as [number | null, string | null];
@@ -181,10 +186,31 @@ describe("signals", () => {
     assert.deepEqual(await orphaned, [0, null]);
   });
 
-  it("a rejection that nobody handles is logged, drains and exits with 1", async () => {
-    const { child } = await start("reject");
+  it("a rejection that nobody handles, or an exception, drains and exits with 1", async () => {
+    for (const what of ["reject", "throw"]) {
+      const { child, address } = await start();
+      const client = echoClient(address, { retry: false });
+      const accepted = client.echo({ text: "accepted", delayMs: 200 });
+      await until(async () => (await client.echo({}).catch(() => undefined)) !== undefined);
+      const exit = exited(child);
+      child.send(what);
+      assert.equal((await accepted).text, "accepted");
+      assert.deepEqual(await exit, [1, null]);
+      client.close();
+    }
+  });
+
+  it("are not the only way: the admin listener's Drain finishes what runs and exits with 0", async () => {
+    const { child, address, adminAddress = "" } = await start();
+    const client = echoClient(address, { retry: false });
+    const lifecycle = createClient(LifecycleService, adminAddress, { deadlineMs: 5000, retry: false });
+    const accepted = client.echo({ text: "accepted", delayMs: 300 });
+    await until(async () => (await client.echo({}).catch(() => undefined)) !== undefined);
     const exit = exited(child);
-    child.send("go");
-    assert.deepEqual(await exit, [1, null]);
+    assert.equal((await lifecycle.drain({})).inFlight, 1);
+    assert.equal((await accepted).text, "accepted");
+    assert.deepEqual(await exit, [0, null]);
+    client.close();
+    lifecycle.close();
   });
 });

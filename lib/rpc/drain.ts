@@ -101,10 +101,12 @@ export interface SignalOptions {
 
 /**
  * For main.ts: SIGTERM and SIGINT, and the end of a parent that forked this process, drain and exit with 0; a second
- * signal exits at once with 128 + its number. A rejection that nobody handles is logged and drains too, then exits
- * with 1: the process is no longer in a known state, but what it accepted deserves an answer.
+ * signal exits at once with 128 + its number. A rejection or exception that nobody handles is logged and drains too,
+ * then exits with 1: the process is no longer in a known state, but what it accepted deserves an answer. `end` of the
+ * result drains and exits with 0 as a signal would.
  */
-export function drainOnSignals({ drain, log, hardLimitMs = 30_000, target = process }: SignalOptions): void {
+export function drainOnSignals(options: SignalOptions): { end: (why: string) => void } {
+  const { drain, log, hardLimitMs = 30_000, target = process } = options;
   let ending = false;
   const finish = (why: string, exitCode: number) => {
     if (ending) return;
@@ -129,8 +131,11 @@ export function drainOnSignals({ drain, log, hardLimitMs = 30_000, target = proc
   onSignal("SIGTERM", 15);
   onSignal("SIGINT", 2);
   target.on("disconnect", () => finish("the parent process ended", 0));
-  target.on("unhandledRejection", (error) => {
-    log.error({ err: error }, "unhandled rejection");
-    finish("unhandled rejection", 1);
-  });
+  for (const escaped of ["unhandledRejection", "uncaughtException"] as const) {
+    target.on(escaped as "uncaughtException", (error) => {
+      log.error({ err: error }, escaped);
+      finish(escaped, 1);
+    });
+  }
+  return { end: (why) => finish(why, 0) };
 }

@@ -40,6 +40,7 @@ export {
   implement,
   type ServiceImplementation,
 } from "./implement.js";
+export { type LifecycleOptions, lifecycleService } from "./lifecycle.js";
 export { resolveLimits, type ServerLimits } from "./limits.js";
 export { isLoopback, ListenError } from "./listen.js";
 export { type Logger, silentLog } from "./log.js";
@@ -52,7 +53,13 @@ export {
 export { announceReady, type ReadyMessage } from "./ready.js";
 export type { RetryPolicy } from "./retry.js";
 export { RpcError } from "./rpc-error.js";
-export { serveWorker, type WorkerCall, type WorkerControl, type WorkerMethods } from "./serve-worker.js";
+export {
+  type LoadedWorker,
+  serveWorker,
+  type WorkerCall,
+  type WorkerControl,
+  type WorkerMethods,
+} from "./serve-worker.js";
 export { type RunningServer, type ServerOptions, startServer } from "./server.js";
 export { buildVersion, instanceName, type ServerFacts, serverInfo } from "./server-info.js";
 export { type ClientTls, type ServerTls, TlsError } from "./tls.js";

@@ -17,7 +17,7 @@ export interface ServerLimits {
   defaultDeadlineMs: number;
   /** The same for single methods, by name in code: `{ generate: 300_000 }`. */
   methodDeadlinesMs: Record<string, number>;
-  /** Age at which a connection is asked to reconnect, so that clients spread again. Default: 10 min. */
+  /** Age at which a connection is asked to reconnect, so that clients spread again. Default: 10 min; none on loopback. */
   maxConnectionAgeMs: number;
   /** Time that calls on an aged connection may still take. Default: 2 min, or the longest default deadline. */
   maxConnectionAgeGraceMs: number;
@@ -31,8 +31,11 @@ export interface ServerLimits {
 
 const mebi = 1024 * 1024;
 
-/** Fills in the defaults. */
-export function resolveLimits(given: Partial<ServerLimits> = {}): ServerLimits {
+/** Fills in the defaults; `fallback` holds other defaults. */
+export function resolveLimits(
+  given: Partial<ServerLimits> = {},
+  fallback: Partial<ServerLimits> = {},
+): ServerLimits {
   const defaults: ServerLimits = {
     maxReceiveBytes: 4 * mebi,
     maxSendBytes: 16 * mebi,
@@ -48,7 +51,7 @@ export function resolveLimits(given: Partial<ServerLimits> = {}): ServerLimits {
     keepaliveTimeoutMs: 20_000,
   };
   const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-  const limits: ServerLimits = { ...defaults, ...set };
+  const limits: ServerLimits = { ...defaults, ...fallback, ...set };
   if (given.maxConnectionAgeGraceMs === undefined) {
     const longest = Math.max(limits.defaultDeadlineMs, ...Object.values(limits.methodDeadlinesMs));
     limits.maxConnectionAgeGraceMs = Math.max(defaults.maxConnectionAgeGraceMs, longest);

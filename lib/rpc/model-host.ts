@@ -166,7 +166,7 @@ export class ModelHost<Methods extends WorkerMethods = WorkerMethods> extends Ev
     const { worker } = this;
     if (!worker || worker.exitCode !== null || worker.signalCode !== null) return;
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(() => worker.kill("SIGKILL"), 2000);
+      const timer = setTimeout(() => worker.kill("SIGKILL"), 3000);
       worker.once("exit", () => {
         clearTimeout(timer);
         resolve();

@@ -144,6 +144,7 @@ class RunningCall {
       else this.timer = setTimeout(() => this.stop(new DeadlineError()), remaining);
     }
     call.once("cancelled", () => {
+      if (this.settled) return; // grpc-js also says so after success
       const late = deadline !== undefined && deadline <= Date.now();
       this.stop(late ? new DeadlineError() : new CancelledError());
     });
@@ -154,7 +155,7 @@ class RunningCall {
     this.context = { signal, deadline, metadata, trailer, peer, requestId, log, traceContext, method, role };
   }
 
-  /** Aborts the handler, unless the call has ended: grpc-js also says `cancelled` after success. */
+  /** Aborts the handler, unless the call has ended. */
   private stop(reason: Error): void {
     if (!this.settled) this.abort.abort(reason);
   }

@@ -29,8 +29,20 @@ export type WorkerMethods = Record<string, WorkerMethod>;
 /** What a worker is made of. */
 export interface WorkerDefinition<Config, Methods extends WorkerMethods> {
   /** Loads the model. Runs once, before the first call; its rejection is the host's start error. */
-  init: (config: Config, worker: WorkerControl) => Promise<{ methods: Methods; info?: unknown }>;
+  init: (config: Config, worker: WorkerControl) => Promise<LoadedWorker<Methods>>;
 }
+
+/** What init has made. */
+export interface LoadedWorker<Methods extends WorkerMethods> {
+  methods: Methods;
+  /** What the host knows about the model. */
+  info?: unknown;
+  /** Called when the host ends the worker, or has ended itself: flush telemetry. Gets two seconds. */
+  close?: () => Promise<void>;
+}
+
+/** Time for close, in milliseconds. */
+const closeMs = 2000;
 
 /** What a worker can tell its host outside of calls. */
 export interface WorkerControl {
@@ -45,11 +57,19 @@ export function serveWorker<Config, Methods extends WorkerMethods>(
   if (!process.send) throw new Error("this is a worker process: a ModelHost starts it");
   const running = new Map<number, AbortController>();
   let methods: WorkerMethods = {};
+  let close = async () => {};
 
   // the parent decides when this process ends: a Ctrl-C reaches the whole group, and the drain still needs the model
   process.on("SIGINT", () => {});
   process.on("SIGTERM", () => {});
-  process.on("disconnect", () => process.exit(0));
+  process.on("disconnect", () => {
+    setTimeout(() => process.exit(0), closeMs);
+    for (const call of running.values()) call.abort(new CancelledError("the host has gone"));
+    close().then(
+      () => process.exit(0),
+      (error) => endWith(error),
+    );
+  });
   process.on("uncaughtException", (error) => endWith(error));
   process.on("unhandledRejection", (error) => endWith(error));
 
@@ -60,6 +80,7 @@ export function serveWorker<Config, Methods extends WorkerMethods>(
         event: (name, value) => send({ type: "event", name, value }),
       });
       methods = loaded.methods;
+      close = loaded.close ?? close;
       send({ type: "ready", info: loaded.info });
     } catch (error) {
       send({ type: "initFailed", error: toWire(error) }, () => process.exit(1));
@@ -96,6 +117,7 @@ export function serveWorker<Config, Methods extends WorkerMethods>(
 }
 
 function send(message: FromWorker, sent: () => void = () => {}): void {
+  if (!process.connected) return; // the host has gone: what is left is closing
   // a value that cannot be cloned throws here, inside the call that made it
   process.send?.(message, undefined, {}, (error) => {
     if (error) process.exit(1); // the channel is broken: nobody can hear us

@@ -13,7 +13,7 @@ import { HealthRegistry } from "./health.js";
 import type { ServiceImplementation } from "./implement.js";
 import { InFlight } from "./in-flight.js";
 import { grpcServerOptions, resolveLimits, type ServerLimits } from "./limits.js";
-import { assertMayListen, bind, plaintextCredentials } from "./listen.js";
+import { assertMayListen, bind, hostOf, isLoopback, plaintextCredentials } from "./listen.js";
 import type { Logger } from "./log.js";
 import { observeCalls } from "./observe.js";
 import { reflectionServices } from "./reflection.js";
@@ -71,7 +71,7 @@ export interface RunningServer {
 /** Starts a server. Throws ListenError, TlsError or TokenFileError before anything listens. */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   const { services, adminServices = [], listen, adminListen, log, insecure = false } = options;
-  const limits = resolveLimits(options.limits);
+  const limits = resolveLimits(options.limits, ageless([listen, adminListen]));
   for (const address of [listen, ...(adminListen === undefined ? [] : [adminListen])]) {
     assertMayListen(address, { tls: options.tls !== undefined, insecure });
   }
@@ -153,6 +153,15 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       return drained;
     },
   };
+}
+
+/**
+ * No limit on the age of connections where all of them come from this machine: it serves to spread clients over
+ * replicas, and would only cut long streams here.
+ */
+function ageless(addresses: readonly (string | undefined)[]): Partial<ServerLimits> {
+  const local = addresses.every((address) => address === undefined || isLoopback(hostOf(address)));
+  return local ? { maxConnectionAgeMs: 0x7fffffff } : {};
 }
 
 function addService(

@@ -5,6 +5,7 @@
 import { startTelemetry } from "../telemetry/index.js";
 import { drainOnSignals } from "./drain.js";
 import type { ServiceImplementation } from "./implement.js";
+import { lifecycleService } from "./lifecycle.js";
 import type { ServerLimits } from "./limits.js";
 import type { Logger } from "./log.js";
 import { announceReady } from "./ready.js";
@@ -72,9 +73,12 @@ export async function runService<Config extends ServiceConfig>(
         return server;
       },
     });
-    server = await listen(service, config, parts, log, stop);
+    let end = (_why: string) => {};
+    const lifecycle = lifecycleService({ inFlight: () => server?.inFlight ?? 0, end: (why) => end(why) });
+    const adminServices = [...(parts.adminServices ?? []), lifecycle];
+    server = await listen(service, config, { ...parts, adminServices }, log, stop);
     const running = server;
-    drainOnSignals({ drain: () => running.drain(), log });
+    ({ end } = drainOnSignals({ drain: () => running.drain(), log }));
     await parts.load();
     running.setServing("", true);
     parts.watch?.((able) => running.setServing("", able));
