@@ -23,6 +23,7 @@ import { logprobGap, rolloutMetrics, scalarsOf } from "./batch-metrics.js";
 import { type LearnedModel, writeLearned } from "./policy-checkpoint.js";
 import type { PpoRunState } from "./ppo-state.js";
 import type { Publisher } from "./publishing.js";
+import { encodeExperience } from "./recorded-experience.js";
 import type { RolloutStage, ScoredBatch, ScoredSample } from "./rollout-stage.js";
 import { decodeBatch, encodeBatch } from "./scored-batch.js";
 
@@ -34,6 +35,8 @@ export interface PpoLoopParts {
   readonly context: RunContext<PpoRunConfig>;
   readonly dataset: PromptDataset<QaRow>;
   readonly encode: Encode;
+  /** The text of each token, for the record of a batch. */
+  readonly pieces: (ids: readonly number[]) => string[];
   readonly learner: PolicyLearner;
   readonly publisher: Publisher;
   readonly stage: RolloutStage;
@@ -109,7 +112,7 @@ export class PpoLoop {
     });
     histogram("rlhf.batch.duration").record((done - clock) / 1000);
     gauge("rlhf.run.step").record(step, { "rlhf.run": context.id });
-    if (this.#config.record) this.#record(step, batch);
+    if (this.#config.record) this.#record(step, batch, learned, result);
 
     const how = last ? undefined : context.requested();
     if (last || how || step % this.#config.checkpoint.every === 0) {
@@ -227,11 +230,23 @@ export class PpoLoop {
   }
 
   /** Keeps what the step learned from. */
-  #record(step: number, batch: ScoredBatch): void {
+  #record(
+    step: number,
+    batch: ScoredBatch,
+    learned: readonly ScoredSample[],
+    { experience }: PpoStepResult,
+  ): void {
     const folder = join(this.parts.context.directory, "records");
     mkdirSync(folder, { recursive: true });
     const name = `batch-${String(step).padStart(8, "0")}.json`;
-    writeFileAtomic(join(folder, name), JSON.stringify({ step, batch: encodeBatch(batch) }));
+    writeFileAtomic(
+      join(folder, name),
+      JSON.stringify({
+        step,
+        batch: encodeBatch(batch),
+        experience: encodeExperience(batch.samples, learned, experience, this.parts.pieces),
+      }),
+    );
   }
 }
 

@@ -20,6 +20,7 @@ import { type LearnedModel, MODEL_FOLDER, readOptimizer, saveModel } from "./pol
 import { PpoLoop } from "./ppo-loop.js";
 import { ppoStateOf } from "./ppo-state.js";
 import { Publisher } from "./publishing.js";
+import { tokenPieces } from "./recorded-experience.js";
 import { RolloutStage } from "./rollout-stage.js";
 
 /** Runs PPO to its end. Throws RunInterrupted on request, RunFailedError with a reason otherwise. */
@@ -95,7 +96,9 @@ async function work(
       warn: (message, fields) => context.log("warn", message, fields),
     });
     const encode = (text: string) => tokenizer.encode(text, { addSpecialTokens: false }).ids;
-    await new PpoLoop({ context, dataset, encode, learner, publisher, stage, describe }, resumed).run();
+    const pieces = (ids: readonly number[]) => tokenPieces(tokenizer, ids);
+    const parts = { context, dataset, encode, pieces, learner, publisher, stage, describe };
+    await new PpoLoop(parts, resumed).run();
     const directory = join(context.directory, "model");
     await saveModel(directory, describe(await learner.readWeights(), publisher.version));
     return { modelDirectory: directory };

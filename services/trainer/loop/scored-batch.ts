@@ -5,7 +5,8 @@
 import { z } from "zod";
 import type { ScoredBatch, ScoredSample } from "./rollout-stage.js";
 
-const floats = z.codec(z.string(), z.instanceof(Float32Array), {
+/** Floats as base64 of their little-endian bytes. */
+export const floats = z.codec(z.string(), z.instanceof(Float32Array), {
   decode: (text) => {
     const bytes = Buffer.from(text, "base64");
     const array = new Float32Array(bytes.byteLength / 4);
