@@ -34,10 +34,11 @@ describe("the FAQ example", () => {
 
   it("has as many rows as its README says", async () => {
     const readme = readFileSync(file("README.md"), "utf8");
-    const lines = [...readme.matchAll(/^\| `(\w+\.csv)` \| `(\w+)`, `\w+` \| (\d+)/gm)];
+    const lines = [...readme.matchAll(/^\| `(\w+\.csv)` \| (\d+) \|/gm)];
     assert.equal(lines.length, 3);
-    for (const [, name, column, rows] of lines) {
-      assert.equal((await readRows(file(name!), { [column!]: "text" as const })).length, Number(rows), name);
+    for (const [, name, rows] of lines) {
+      const column = name === "reward_labels.csv" ? "response" : "question";
+      assert.equal((await readRows(file(name!), { [column]: "text" as const })).length, Number(rows), name);
     }
   });
 });
