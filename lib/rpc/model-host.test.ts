@@ -2,6 +2,9 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { context, ROOT_CONTEXT, TraceFlags, trace } from "@opentelemetry/api";
 import { CancelledError, DeadlineError, DrainingError, NotReadyError, WorkerCrashedError } from "./errors.js";
@@ -223,11 +226,14 @@ describe("the model host", () => {
     assert.equal(await host.call("echo", 1), 1);
   });
 
-  it("ends its worker when it closes, fails what waits, and leaves no process", async () => {
-    const host = await start();
+  it("ends its worker when it closes, lets it close, fails what waits, and leaves no process", async () => {
+    const closeFile = join(tmpdir(), `rlhf-closed-${process.pid}`);
+    const host = await start({ closeFile });
     const { pid } = host;
     const waiting = host.call("wait", { ms: 60_000 }).catch((e: unknown) => e);
     await host.close();
+    assert.equal(readFileSync(closeFile, "utf8"), "closed");
+    rmSync(closeFile);
     assert.ok((await waiting) instanceof DrainingError);
     await assert.rejects(host.call("echo", 1), DrainingError);
     assert.ok(!isAlive(pid));

@@ -358,5 +358,3 @@ function abortReason(signal: AbortSignal): unknown {
     ? reason
     : new CancelledError();
 }
-
-export type { WorkerCall, WorkerMethods };

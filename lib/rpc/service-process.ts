@@ -61,6 +61,7 @@ export async function runService<Config extends ServiceConfig>(
   const log: Logger = telemetry.log;
   let server: RunningServer | undefined;
   let parts: ServiceParts | undefined;
+  let ending = false;
   const stop = async () => {
     await parts?.close();
     await telemetry.shutdown();
@@ -78,13 +79,18 @@ export async function runService<Config extends ServiceConfig>(
     const adminServices = [...(parts.adminServices ?? []), lifecycle];
     server = await listen(service, config, { ...parts, adminServices }, log, stop);
     const running = server;
-    ({ end } = drainOnSignals({ drain: () => running.drain(), log }));
+    const drain = () => {
+      ending = true;
+      return running.drain();
+    };
+    ({ end } = drainOnSignals({ drain, log }));
     await parts.load();
     running.setServing("", true);
     parts.watch?.((able) => running.setServing("", able));
     announceReady(service, running);
     log.info({ address: running.address }, "serving");
   } catch (error) {
+    if (ending) return; // told to end while it loaded: the drain exits
     log.error({ err: error }, "could not start");
     refuse(service, error);
     if (server) await server.drain();

@@ -9,7 +9,7 @@ import { RpcError } from "./rpc-error.js";
 import { type Details, detailsKey, encodeDetails, shorten } from "./status-details.js";
 
 /** What a client reads when something unexpected happened. */
-export const internalText = "internal error; the server's log has the cause under the request id";
+const internalText = "internal error; the server's log has the cause under the request id";
 
 const maxMessageChars = 1024;
 

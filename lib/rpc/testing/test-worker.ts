@@ -1,4 +1,5 @@
 /** @file A model worker for the tests of ModelHost: it echoes, waits, streams, hangs and dies as it is told. */
+import { writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { serveWorker, type WorkerCall } from "../serve-worker.js";
 
@@ -8,6 +9,8 @@ export interface TestWorkerConfig {
   failInit?: string;
   /** Time that loading takes, in milliseconds. */
   loadMs?: number;
+  /** File that is written when the worker is closed. */
+  closeFile?: string;
   /** Ends the process while it loads. */
   exitWhileLoading?: boolean;
 }
@@ -65,6 +68,10 @@ serveWorker<TestWorkerConfig, TestWorkerMethods>({
     if (config.failInit)
       throw Object.assign(new Error("model.safetensors: header length 0"), { code: config.failInit });
     event("loaded", { pid: process.pid });
-    return { methods: methods(config), info: { name: "test", pid: process.pid } };
+    const close = async () => {
+      await sleep(20);
+      if (config.closeFile) writeFileSync(config.closeFile, "closed");
+    };
+    return { methods: methods(config), info: { name: "test", pid: process.pid }, close };
   },
 });
