@@ -1,19 +1,12 @@
 /**
  * @file Checkpoints in and out: safetensors files and Hugging Face model directories.
  */
-export { digestOrder, type Float32Tensor, WeightsHasher, weightsDigest } from "./digest.js";
-export { narrow, ownFloat32, type SafetensorsDtype, widenInto } from "./dtypes.js";
+export { digestOrder, WeightsHasher, weightsDigest } from "./digest.js";
 export { CheckpointError, CheckpointWriteError } from "./errors.js";
 export { type JsonObject, readJsonObject } from "./json-file.js";
 export { type Checkpoint, type LoadOptions, loadCheckpoint, readConfig } from "./load.js";
-export { recoverDirectory, replaceDirectory } from "./replace-directory.js";
-export {
-  decodeSafetensors,
-  type HostTensor,
-  readSafetensors,
-  SafetensorsFile,
-  writeSafetensors,
-} from "./safetensors.js";
+export { replaceDirectory } from "./replace-directory.js";
+export { type HostTensor, readSafetensors, SafetensorsFile, writeSafetensors } from "./safetensors.js";
 export { encodeHeader, type TensorInfo } from "./safetensors-header.js";
 export { type CheckpointContent, saveCheckpoint, TOKENIZER_FILES } from "./save.js";
-export { familyPrefix, matchStateDict, type TensorSpec } from "./state-dict.js";
+export type { TensorSpec } from "./state-dict.js";

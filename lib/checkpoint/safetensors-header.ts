@@ -7,7 +7,7 @@ import { DTYPE_BITS, DTYPE_RANK, isDtype, type SafetensorsDtype } from "./dtypes
 import { CheckpointError } from "./errors.js";
 
 /** The format's own limit on the header, in bytes. */
-export const MAX_HEADER_BYTES = 100_000_000;
+const MAX_HEADER_BYTES = 100_000_000;
 
 /** One tensor of a file: its type, shape and place. */
 export interface TensorInfo {
@@ -140,7 +140,7 @@ export function encodeHeader(
 }
 
 /** Bytes of a tensor; undefined when the count overflows 2^53 or is not a whole number of bytes. */
-export function byteSize(dtype: SafetensorsDtype, shape: readonly number[]): number | undefined {
+function byteSize(dtype: SafetensorsDtype, shape: readonly number[]): number | undefined {
   let elements = 1;
   for (const size of shape) {
     elements *= size;

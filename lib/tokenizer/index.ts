@@ -11,11 +11,10 @@ export {
   trainBpe,
   trainWordPiece,
 } from "./train.js";
-export {
-  type DecodeOptions,
-  type EncodeOptions,
-  type Encoding,
-  SPECIAL_ROLES,
-  type SpecialRole,
-  type Tokenizer,
+export type {
+  DecodeOptions,
+  EncodeOptions,
+  Encoding,
+  SpecialRole,
+  Tokenizer,
 } from "./types.js";
