@@ -2,6 +2,7 @@
  * @file What every binding of ONNX Runtime does alike. Both run the same assertions.
  */
 import assert from "node:assert/strict";
+import { Graph } from "../graph/index.js";
 import { createEngine, type Engine, EngineError, type EngineTensor, type OrtBinding } from "./index.js";
 import { onnxModel } from "./onnx-model.js";
 import { descentGraph, productGraph, typesGraph } from "./test-graphs.js";
@@ -78,6 +79,29 @@ for (const binding of ["koffi", "node"] satisfies OrtBinding[]) {
       assert.equal(weight.data, mine);
       assert.deepEqual(mine, float32(-9, -18, -27));
       for (const tensor of [...Object.values(feeds), program]) tensor.release();
+    });
+
+    it("gives the right result over what it reads, where that cannot be done in place", async () => {
+      const product = await engine.compile(productGraph());
+      const a = engine.tensor("float32", [2, 2], float32(1, 2, 3, 4));
+      const b = engine.tensor("float32", [2, 2], float32(0, 1, 1, 1));
+      await product.run({ a, b }, { c: a }); // every element of c needs a row of a
+      assert.deepEqual(a.data, float32(2, 3, 4, 7));
+
+      const graph = new Graph("swap");
+      const x = graph.input("x", "float32", ["n"]);
+      const y = graph.input("y", "float32", ["n"]);
+      graph.output("x", y.mul(2));
+      graph.output("y", x.mul(2));
+      const swap = await engine.compile(graph);
+      const buffer = engine.tensor("float32", [5], float32(1, 2, 3, 4, 5));
+      const [left, right] = [buffer.view([2], 0), buffer.view([2], 2)];
+      await swap.run({ x: left, y: right }, { x: left, y: right });
+      assert.deepEqual(buffer.data, float32(6, 8, 2, 4, 5));
+      const shifted = buffer.view([2], 1); // overlaps both
+      const { y: rest } = await swap.run({ x: left, y: right }, { x: shifted });
+      assert.deepEqual(buffer.data, float32(6, 4, 8, 4, 5));
+      for (const one of [product, swap, a, b, buffer, left, right, shifted, rest]) one.release();
     });
 
     it("reads and writes a view of a bigger buffer", async () => {

@@ -1,5 +1,5 @@
 /**
- * @file The example that opens this folder's README runs and prints what it says.
+ * @file The examples that open this folder's READMEs run and print what they say.
  */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -8,11 +8,10 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { packageRoot } from "../config/package-root.js";
 
-describe("the engine's README", () => {
-  it("opens with an example that runs", () => {
+for (const readme of ["lib/engine/README.md", "lib/engine/tfjs/README.md"]) {
+  it(`${readme} opens with an example that runs`, () => {
     const root = packageRoot();
-    const text = readFileSync(join(root, "lib/engine/README.md"), "utf8");
-    const example = /```js\n(.*?)```/s.exec(text)?.[1] ?? "";
+    const example = /```js\n(.*?)```/s.exec(readFileSync(join(root, readme), "utf8"))?.[1] ?? "";
     const built = pathToFileURL(join(root, "dist")).href;
     const script = example.replaceAll('"rlhf-mesh/', `"${built}/`);
     const { stdout, stderr, status } = spawnSync(process.execPath, ["--input-type=module", "-e", script]);
@@ -20,4 +19,4 @@ describe("the engine's README", () => {
     const promised = /console\.log\(.*\); \/\/ (.*)/.exec(example)?.[1];
     assert.equal(String(stdout).trim(), promised);
   });
-});
+}

@@ -37,6 +37,8 @@ export class NativeTensor implements Releasable {
   readonly storage: Storage;
   readonly byteOffset: number;
   readonly byteLength: number;
+  /** The address as a number: exact, because addresses have at most 52 bits. */
+  readonly start: number;
   readonly dtype: EngineDType;
   readonly dims: readonly number[];
   #value: bigint | undefined;
@@ -55,6 +57,7 @@ export class NativeTensor implements Releasable {
     this.storage = storage;
     this.byteOffset = byteOffset;
     this.byteLength = elementCount(dims) * dtypeInfo(dtype).bytes;
+    this.start = Number(storage.address) + byteOffset;
     this.dtype = dtype;
     this.dims = dims;
     context.guard.liveTensors += 1;
@@ -62,6 +65,11 @@ export class NativeTensor implements Releasable {
 
   get address(): bigint {
     return this.storage.address + BigInt(this.byteOffset);
+  }
+
+  /** Whether this tensor and `other`, both with addresses, have memory in common. */
+  overlaps(other: NativeTensor): boolean {
+    return this.start < other.start + other.byteLength && other.start < this.start + this.byteLength;
   }
 
   get released(): boolean {

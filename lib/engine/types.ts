@@ -104,9 +104,11 @@ export interface Program {
   readonly outputNames: readonly string[];
   /**
    * One run. `feeds` gives every input (parameters included) by name. `into` binds outputs to tensors the caller
-   * holds; such an output may be the very tensor of a feed, which updates it in place (only safe where the graph
-   * computes that output elementwise from that feed, or the operator documents sharing). Other outputs come back
-   * freshly allocated, the caller's to release. The reply holds every output by name.
+   * holds; they may share memory with feeds, for example the very tensor of a feed, which updates it. The result is as
+   * if all outputs were written after all inputs were read. No copy is made for that where the graph is known to allow
+   * writing in place (elementwise updates, caches of attention); a ready ONNX model is always written in place, and
+   * whether it allows that is the caller's to know. Other outputs come back freshly allocated, the caller's to release.
+   * The reply holds every output by name.
    *
    * Never blocks the event loop. Runs may overlap, also of different programs; the engine queues them (see the
    * engine's README). Two runs in flight that write the same tensor, or one that writes what another reads, are a

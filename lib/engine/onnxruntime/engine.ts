@@ -8,6 +8,7 @@ import { checkData, dtypeInfo, elementCount } from "../dtypes.js";
 import { EngineError } from "../errors.js";
 import { LeakGuard } from "../leak-guard.js";
 import { RunQueue } from "../run-queue.js";
+import { SharingRules } from "../sharing.js";
 import { renameOutputs } from "../signature.js";
 import { Storage } from "../storage.js";
 import { StoredTensor } from "../tensor.js";
@@ -170,8 +171,13 @@ class OrtEngine implements Engine {
       this.#checkOpen("compile");
       const signature = readSignature(environment, session);
       const outputs = signature.outputs.map((spec) => spec.name);
-      const renamed = renameOutputs(signature, graph);
-      return new OrtProgram(this.#context, session, renamed, outputs, profile !== undefined);
+      return new OrtProgram(this.#context, {
+        session,
+        signature: renameOutputs(signature, graph),
+        outputs,
+        sharing: graph instanceof Uint8Array ? undefined : new SharingRules(graph),
+        profiled: profile !== undefined,
+      });
     } catch (error) {
       environment.api.free("ReleaseSession", session);
       if (this.#closing !== undefined) throw error;

@@ -27,13 +27,13 @@ export async function createNodeEngine(options: EngineOptions = {}): Promise<Eng
   if (settings.device === "cuda") checkProviderFiles(settings.device, findOrtLibrary());
   const link = new WorkerLink<Uint8Array>(new URL("./node-worker.js", import.meta.url));
   try {
-    const library = await link.start(settings);
+    const { name } = await link.start(settings);
     // a provider that cannot work is found now and not at the first compile
     await link.compile({ program: 0, model: identityModel(), optimize: false, fixedShapes: false });
     link.post({ type: "releaseProgram", program: 0 });
     const toModel = (graph: Parameters<Engine["compile"]>[0]) =>
       graph instanceof Uint8Array ? graph : toOnnx(graph);
-    return new WorkerEngine({ name: `${library} (node, ${settings.device})`, settings, link, toModel });
+    return new WorkerEngine({ name: `${name} (node, ${settings.device})`, settings, link, toModel });
   } catch (error) {
     await link.close();
     if (settings.device !== "cpu") throw unavailable(settings.device, error);

@@ -13,7 +13,7 @@ const sessions = new Map<number, ort.InferenceSession>();
 const backend: WorkerBackend<Uint8Array> = {
   async start(given) {
     settings = given;
-    return `onnxruntime ${ort.env.versions.node ?? ort.env.versions.common}`;
+    return { name: `onnxruntime ${ort.env.versions.node ?? ort.env.versions.common}`, device: given.device };
   },
 
   async compile(request) {

@@ -6,10 +6,11 @@ import { dtypeInfo, elementCount } from "../dtypes.js";
 import { EngineError } from "../errors.js";
 import { NativeProgram, pinned } from "../native-program.js";
 import { processRuns, type RunQueue } from "../run-queue.js";
+import type { SharingRules } from "../sharing.js";
 import { checkRun, type DimBindings, resolveDims, type Signature } from "../signature.js";
 import type { Storage } from "../storage.js";
 import { ownTensor, StoredTensor, type TensorContext } from "../tensor.js";
-import type { EngineTensor, Program } from "../types.js";
+import type { EngineDType, EngineTensor, Program } from "../types.js";
 import { type OrtApi, OrtStatusError, type Pointer } from "./c-api.js";
 import type { DeviceMemory } from "./device-memory.js";
 import type { OrtEnvironment } from "./environment.js";
@@ -29,6 +30,19 @@ export interface ProgramContext extends TensorContext {
 /** A tensor for each output, or undefined where ONNX Runtime is to allocate. */
 type Outputs = (StoredTensor | undefined)[];
 
+/** A session and what is known of it. */
+export interface SessionParts {
+  session: Pointer;
+  /** Names as callers use them. */
+  signature: Signature;
+  /** What the model calls its outputs. */
+  outputs: readonly string[];
+  /** Which outputs may be written over which inputs; without it (a ready ONNX model) the caller answers for that. */
+  sharing?: SharingRules;
+  /** The session writes a profile when it ends. */
+  profiled: boolean;
+}
+
 /** A Program over one OrtSession. */
 export class OrtProgram implements Program {
   readonly #context: ProgramContext;
@@ -40,21 +54,15 @@ export class OrtProgram implements Program {
   readonly inputNames: readonly string[];
   readonly outputNames: readonly string[];
 
-  /**
-   * Takes over `session`, whose outputs are called `outputs` in the model and as in `signature` by callers.
-   * `profiled`: the session writes a profile when it ends.
-   */
-  constructor(
-    context: ProgramContext,
-    session: Pointer,
-    signature: Signature,
-    outputs: readonly string[],
-    profiled: boolean,
-  ) {
+  readonly #sharing: SharingRules | undefined;
+
+  /** Takes over the session. */
+  constructor(context: ProgramContext, { session, signature, outputs, sharing, profiled }: SessionParts) {
     const { api, allocator } = context.environment;
     this.#context = context;
     this.#session = session;
     this.#signature = signature;
+    this.#sharing = sharing;
     this.inputNames = signature.inputs.map((spec) => spec.name);
     this.outputNames = signature.outputs.map((spec) => spec.name);
     this.#inputNames = new CStrings(api, this.inputNames);
@@ -91,31 +99,67 @@ export class OrtProgram implements Program {
     given: Outputs,
     bound: DimBindings,
   ): Promise<Record<string, EngineTensor>> {
-    // memory for outputs whose shape the inputs decide; the others are left to ONNX Runtime
+    // memory for outputs that nobody gave any, where the inputs decide the shape (the others are left to ONNX Runtime),
+    // and for those that must not be written where they are wanted before the run has read what is there
+    const wanted = given.map((tensor, i) =>
+      this.#mayWrite(tensor, inputs, this.outputNames[i]) ? tensor : undefined,
+    );
     const made = this.#signature.outputs.map((spec, i) => {
-      const dims = given[i] === undefined ? resolveDims(spec, bound) : undefined;
-      if (dims === undefined) return undefined;
-      const storage = this.#context.allocate(elementCount(dims) * dtypeInfo(spec.dtype).bytes);
-      return new StoredTensor(this.#context, storage, spec.dtype, dims);
+      if (wanted[i] !== undefined) return undefined;
+      const dims = given[i]?.dims ?? resolveDims(spec, bound);
+      return dims === undefined ? undefined : this.#make(spec.dtype, dims);
     });
-    const outputs = given.map((tensor, i) => tensor ?? made[i]);
+    const outputs = wanted.map((tensor, i) => tensor ?? made[i]);
     try {
       // pinned like everything else the run touches: closing the engine releases them meanwhile
       const late = await pinned(
         made.flatMap((tensor) => tensor?.native ?? []),
-        () =>
-          this.#context.device === undefined
-            ? this.#runOnHost(inputs, outputs)
-            : this.#runOnDevice(this.#context.device, inputs, outputs),
+        async () => {
+          const adopted =
+            this.#context.device === undefined
+              ? await this.#runOnHost(inputs, outputs)
+              : await this.#runOnDevice(this.#context.device, inputs, outputs);
+          for (const [i, target] of given.entries()) {
+            if (target === undefined || target === outputs[i]) continue;
+            await this.#copy(target, (made[i] as StoredTensor).native.address);
+            (made[i] as StoredTensor).release();
+          }
+          return adopted;
+        },
       );
       return Object.fromEntries(
-        this.outputNames.map((name, i) => [name, (outputs[i] ?? late[i]) as StoredTensor]),
+        this.outputNames.map((name, i) => [name, (given[i] ?? made[i] ?? late[i]) as StoredTensor]),
       );
     } catch (error) {
       for (const tensor of made) tensor?.release();
       if (!(error instanceof OrtStatusError)) throw error;
       throw new EngineError("RUN_FAILED", `run: ${error.message}`, { cause: error });
     }
+  }
+
+  /** Whether the run may write the output where the caller wants it, over what it reads. */
+  #mayWrite(target: StoredTensor | undefined, inputs: readonly StoredTensor[], output: string): boolean {
+    if (target === undefined) return false;
+    const { native } = target;
+    return inputs.every((input, j) => {
+      if (!native.overlaps(input.native)) return true;
+      if (this.#sharing === undefined) return true;
+      const exact = native.start === input.native.start && native.byteLength === input.native.byteLength;
+      return exact && this.#sharing.allows(this.inputNames[j], output);
+    });
+  }
+
+  #make(dtype: EngineDType, dims: readonly number[]): StoredTensor {
+    const storage = this.#context.allocate(elementCount(dims) * dtypeInfo(dtype).bytes);
+    return new StoredTensor(this.#context, storage, dtype, dims);
+  }
+
+  /** Fills a tensor from an address of the same kind of memory. */
+  #copy({ native }: StoredTensor, source: Pointer): Promise<void> {
+    const { device, environment } = this.#context;
+    return device === undefined
+      ? environment.api.copyAsync(native.address, source, native.byteLength)
+      : device.copyWithin(native.address, source, native.byteLength);
   }
 
   /** Session.Run over host addresses. Returns the outputs that ONNX Runtime allocated, by index. */
@@ -204,19 +248,11 @@ export class OrtProgram implements Program {
    * memory would outlive it in the hands of a caller who kept `data` past `release`.
    */
   async #adopt(value: Pointer, name: string): Promise<StoredTensor> {
-    const { device, environment } = this.#context;
-    const { api } = environment;
+    const { api } = this.#context.environment;
     const { dtype, dims } = readValueShape(api, value, name);
-    const byteLength = elementCount(dims) * dtypeInfo(dtype).bytes;
-    const source = api.out("GetTensorMutableData", value);
-    const storage = this.#context.allocate(byteLength);
-    const tensor = new StoredTensor(this.#context, storage, dtype, dims);
+    const tensor = this.#make(dtype, dims);
     try {
-      await pinned([tensor.native], () =>
-        device === undefined
-          ? api.copyAsync(storage.address, source, byteLength)
-          : device.copyWithin(storage.address, source, byteLength),
-      );
+      await pinned([tensor.native], () => this.#copy(tensor, api.out("GetTensorMutableData", value)));
       return tensor;
     } catch (error) {
       tensor.release();

@@ -9,6 +9,7 @@ import type {
   SentModel,
   SentTarget,
   SentTensor,
+  WorkerLibrary,
   WorkerReply,
   WorkerRequest,
   WorkerSettings,
@@ -39,16 +40,17 @@ export class WorkerLink<M> {
 
   /** Starts the thread; `script` calls `serve`. */
   constructor(script: URL) {
-    this.#worker = new Worker(script);
+    // without the process's own flags: --input-type, say, would not let a script file start
+    this.#worker = new Worker(script, { execArgv: [] });
     this.#worker.on("message", (reply: WorkerReply) => this.#settle(reply));
     this.#worker.on("error", (error) => this.#end(error as Error));
     this.#worker.on("exit", () => this.#end(new Error("the engine's worker thread ended")));
     this.#worker.unref();
   }
 
-  /** Loads the library. Resolves with its name and version. */
-  async start(settings: WorkerSettings): Promise<string> {
-    return ((await this.#ask({ type: "start", settings })) as { call: number; name: string }).name;
+  /** Loads the library. */
+  async start(settings: WorkerSettings): Promise<WorkerLibrary> {
+    return (await this.#ask({ type: "start", settings })) as { call: number } & WorkerLibrary;
   }
 
   /** Makes a program known by its number. */

@@ -75,9 +75,17 @@ export interface ReturnedTensor {
   bytes: Uint8Array;
 }
 
+/** What the worker loaded. */
+export interface WorkerLibrary {
+  /** Name and version. */
+  name: string;
+  /** Where it computes. */
+  device: EngineDevice;
+}
+
 /** A reply to the request numbered `call`. */
 export type WorkerReply =
   | { call: number; error: string; code?: string }
-  | { call: number; name: string }
+  | ({ call: number } & WorkerLibrary)
   | ({ call: number } & WorkerSignature)
   | { call: number; results: (ReturnedTensor | undefined)[] };

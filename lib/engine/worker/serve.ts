@@ -10,6 +10,7 @@ import type {
   SentModel,
   SentTarget,
   SentTensor,
+  WorkerLibrary,
   WorkerReply,
   WorkerRequest,
   WorkerSettings,
@@ -29,8 +30,8 @@ export interface PrivateTensor {
 
 /** A library that computes. `M` is the form in which it takes a graph. */
 export interface WorkerBackend<M> {
-  /** Loads the library. Resolves with its name and version. */
-  start(settings: WorkerSettings): Promise<string>;
+  /** Loads the library. */
+  start(settings: WorkerSettings): Promise<WorkerLibrary>;
   compile(model: SentModel<M>): Promise<WorkerSignature>;
   /** Every output of the program, in its order, in memory that may be given away. */
   run(program: number, feeds: Record<string, PrivateTensor>): Promise<ReturnedTensor[]>;
@@ -66,7 +67,7 @@ async function perform<M>(
   request: Extract<WorkerRequest<M>, { call: number }>,
 ): Promise<WorkerReply> {
   const { call } = request;
-  if (request.type === "start") return { call, name: await backend.start(request.settings) };
+  if (request.type === "start") return { call, ...(await backend.start(request.settings)) };
   if (request.type === "compile") return { call, ...(await backend.compile(request)) };
   const feeds = Object.entries(request.feeds).map(([name, sent]) => [name, toPrivate(sent)] as const);
   const results = await backend.run(request.program, Object.fromEntries(feeds));
