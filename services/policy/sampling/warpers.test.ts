@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { entropy, kthLargest, support } from "./distribution.js";
+import { entropy, expInPlace, kthLargest, support } from "./distribution.js";
 import { TokenHistory } from "./token-history.js";
 import * as warpers from "./warpers.js";
 
@@ -119,6 +119,40 @@ describe("logits warpers", () => {
         return kept >= 1 && kept <= row.length;
       }),
     );
+  });
+
+  it("top_p keeps what sorting all tokens keeps", () => {
+    const rows = fc.array(fc.float({ min: -60, max: 30, noNaN: true }), { minLength: 1, maxLength: 60 });
+    fc.assert(
+      fc.property(rows, fc.double({ min: 0.01, max: 0.99, noNaN: true }), (row, p) => {
+        const logits = Float32Array.from(row);
+        const { probs } = support(logits);
+        const order = row.map((_, i) => i).sort((a, b) => logits[b] - logits[a] || b - a);
+        let above = 0;
+        const kept = order.filter((i) => {
+          const keeps = above < p;
+          above += probs[i];
+          return keeps;
+        });
+        // a sum that rounding could put on either side of p is left out
+        fc.pre(Math.abs(kept.reduce((sum, i) => sum + probs[i], 0) - p) > 1e-6);
+        const actual = apply(warpers.topP(p), row);
+        return actual.every((z, i) => (z !== X) === kept.includes(i));
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it("exponentials are those of the standard library", () => {
+    const xs = Float64Array.from({ length: 4000 }, (_, i) => -i * 0.2);
+    const values = xs.slice();
+    const sum = expInPlace(values, values.length);
+    for (const [i, x] of xs.entries()) {
+      const exact = Math.exp(x);
+      assert.ok(Math.abs(values[i] - exact) <= Math.max(1e-11 * exact, 5e-324), `exp(${x})`);
+    }
+    assertClose([sum], [1 / (1 - Math.exp(-0.2))], 1e-9);
+    assert.ok(Number.isNaN(expInPlace(Float64Array.of(0, Number.NaN), 2)));
   });
 
   it("the k-th largest agrees with sorting", () => {

@@ -3,7 +3,7 @@
  * transformers' generation/logits_process.py (5.x). A removed token becomes −∞. Each sees what the one before left, and
  * each keeps at least one token. Pure.
  */
-import { entropy, FallingOrder, kthLargest, support } from "./distribution.js";
+import { crossing, entropy, kthLargest, support } from "./distribution.js";
 import type { LogitsProcessor } from "./processors.js";
 
 const REMOVED = Number.NEGATIVE_INFINITY;
@@ -25,32 +25,31 @@ export function topK(k: number): LogitsProcessor {
 
 /**
  * Keeps a token exactly when all tokens ranked above it together have probability below p, so the one that crosses p
- * stays. Of equal probabilities the higher id ranks higher. Probabilities are rounded to float32 as upstream's are,
- * so that a share that is exactly p in float32 counts as reached.
+ * stays. Of equal probabilities the higher id ranks higher. Sums are rounded to float32 as upstream's are, so that
+ * a share that is exactly p in float32 counts as reached.
  */
 export function topP(p: number): LogitsProcessor {
   return (logits) => {
-    const { count, ids, probs } = support(logits);
-    const order = new FallingOrder(probs, count);
-    let above = 0;
-    let first = true;
-    for (let n = order.pop(); n !== undefined && (first || Math.fround(above) < p); n = order.pop()) {
-      above += Math.fround(probs[n]);
-      probs[n] = -1; // kept; the heap does not look at it again
-      first = false;
+    const row = support(logits);
+    const { count, ids } = row;
+    if (count === 0) return;
+    const keys = keysOf(count);
+    for (let n = 0; n < count; n++) keys[n] = logits[ids[n]];
+    const last = crossing(keys, row, p);
+    const threshold = keys[last];
+    for (let n = 0; n < count; n++) {
+      if (keys[n] < threshold || (keys[n] === threshold && n < last)) logits[ids[n]] = REMOVED;
     }
-    for (let n = 0; n < count; n++) if (probs[n] !== -1) logits[ids[n]] = REMOVED;
   };
 }
 
 /** Removes what is less than `share` as probable as the best. */
 export function minP(share: number): LogitsProcessor {
+  const distance = Math.log(share);
   return (logits) => {
     let max = REMOVED;
     for (let i = 0; i < logits.length; i++) if (logits[i] > max) max = logits[i];
-    for (let i = 0; i < logits.length; i++) {
-      if (logits[i] !== max && Math.exp(logits[i] - max) < share) logits[i] = REMOVED;
-    }
+    for (let i = 0; i < logits.length; i++) if (logits[i] - max < distance) logits[i] = REMOVED;
   };
 }
 
@@ -61,20 +60,22 @@ export function minP(share: number): LogitsProcessor {
 export function typicalP(mass: number): LogitsProcessor {
   return (logits) => {
     const row = support(logits);
-    const { count, ids, probs, logSumExp } = row;
+    const { count, ids, logSumExp } = row;
+    if (count === 0) return;
     const h = entropy(row);
-    const closeness = new Float64Array(count); // −|−log p − H|: the largest is the most typical
-    for (let n = 0; n < count; n++) closeness[n] = -Math.abs(logSumExp - logits[ids[n]] - h);
-    const order = new FallingOrder(closeness, count);
-    let reached = 0;
-    let last = REMOVED;
-    for (let n = order.pop(); n !== undefined; n = order.pop()) {
-      last = closeness[n];
-      reached += probs[n];
-      if (reached >= mass) break;
-    }
-    for (let n = 0; n < count; n++) if (closeness[n] < last) logits[ids[n]] = REMOVED;
+    const keys = keysOf(count); // −|−log p − H|: the largest is the most typical
+    for (let n = 0; n < count; n++) keys[n] = -Math.abs(logSumExp - logits[ids[n]] - h);
+    const threshold = keys[crossing(keys, row, mass)];
+    for (let n = 0; n < count; n++) if (keys[n] < threshold) logits[ids[n]] = REMOVED;
   };
+}
+
+let keyScratch = new Float64Array(0);
+
+/** Scratch for at least `count` keys. */
+function keysOf(count: number): Float64Array {
+  if (keyScratch.length < count) keyScratch = new Float64Array(count);
+  return keyScratch;
 }
 
 function removeBelow(
@@ -106,24 +107,21 @@ const TOP_H_CANDIDATES = 100;
  */
 export function topH(share: number): LogitsProcessor {
   return (logits) => {
-    const { count, ids, probs } = support(logits);
-    const order = new FallingOrder(probs, count);
-    const best: number[] = [];
-    let mass = 0;
-    for (let n = order.pop(); n !== undefined && best.length < TOP_H_CANDIDATES; n = order.pop()) {
-      best.push(n);
-      mass += probs[n];
-    }
-    const terms = best.map((n) => (probs[n] > 0 ? -(probs[n] / mass) * Math.log(probs[n] / mass) : 0));
+    const threshold = kthLargest(logits, Math.min(TOP_H_CANDIDATES, logits.length));
+    for (let i = 0; i < logits.length; i++) if (logits[i] < threshold) logits[i] = REMOVED;
+    const { count, ids, probs } = support(logits); // renormalised over the candidates
+    const ranked = Array.from({ length: count }, (_, n) => n)
+      .sort((a, b) => probs[b] - probs[a] || b - a)
+      .slice(0, TOP_H_CANDIDATES);
+    const terms = ranked.map((n) => (probs[n] > 0 ? -probs[n] * Math.log(probs[n]) : 0));
     const limit = share * terms.reduce((sum, term) => sum + term, 0);
-    const kept = new Set<number>();
-    let running = 0;
-    for (let rank = 0; rank < best.length; rank++) {
-      running += terms[rank];
-      if (rank > 0 && running > limit) break;
-      kept.add(ids[best[rank]]);
+    let kept = 0;
+    for (let running = 0; kept < ranked.length; kept++) {
+      running += terms[kept];
+      if (kept > 0 && running > limit) break;
     }
-    for (let n = 0; n < count; n++) if (!kept.has(ids[n])) logits[ids[n]] = REMOVED;
+    const stays = new Set(ranked.slice(0, kept).map((n) => ids[n]));
+    for (let n = 0; n < count; n++) if (!stays.has(ids[n])) logits[ids[n]] = REMOVED;
   };
 }
 
