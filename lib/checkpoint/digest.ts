@@ -1,8 +1,11 @@
 /**
- * @file The content digest of a set of float32 tensors: the same for equal weights, whatever file they came from.
+ * @file The content digest of a set of float32 tensors: the same for equal weights, whatever file they came
+ * from.
  *
- * SHA-256 over, for each tensor in ascending order of the name's UTF-8 bytes: the name's length in bytes (u32), the
- * name, the rank (u32), each size (u64), then the elements; every number little-endian, preceded once by the 16 bytes
+ * SHA-256 over, for each tensor in ascending order of the name's UTF-8 bytes: the name's length in bytes
+ * (u32), the
+ * name, the rank (u32), each size (u64), then the elements; every number little-endian, preceded once by the
+ * 16 bytes
  * `rlhf-weights-v1\n`.
  */
 import { createHash, type Hash } from "node:crypto";

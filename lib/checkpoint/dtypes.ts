@@ -107,7 +107,10 @@ export function widenInto(out: Float32Array, offset: number, dtype: FloatDtype, 
   }
 }
 
-/** Rounds float32 values to little-endian BF16 or F16, to nearest, ties to even; NaN stays NaN, overflow is infinity. */
+/**
+ * Rounds float32 values to little-endian BF16 or F16, to nearest, ties to even; NaN stays NaN, overflow is
+ * infinity.
+ */
 export function narrow(values: Float32Array, dtype: "BF16" | "F16"): Uint16Array<ArrayBuffer> {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
   const out = new Uint16Array(new ArrayBuffer(values.length * 2));

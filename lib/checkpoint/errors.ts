@@ -14,7 +14,10 @@ export interface CheckpointFacts {
   readonly found: string;
 }
 
-/** A checkpoint that cannot be used: missing, damaged, or not of the expected model. Nothing was loaded from it. */
+/**
+ * A checkpoint that cannot be used: missing, damaged, or not of the expected model. Nothing was loaded from
+ * it.
+ */
 export class CheckpointError extends Error {
   readonly code = "CHECKPOINT_CORRUPT";
   readonly file: string;
@@ -33,7 +36,10 @@ export class CheckpointError extends Error {
   }
 }
 
-/** A checkpoint that could not be written (disk full, no permission, rename refused). What was there before still is. */
+/**
+ * A checkpoint that could not be written (disk full, no permission, rename refused). What was there before
+ * still is.
+ */
 export class CheckpointWriteError extends Error {
   readonly code = "CHECKPOINT_WRITE_FAILED";
   readonly path: string;

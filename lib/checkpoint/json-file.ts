@@ -7,7 +7,10 @@ import { CheckpointError } from "./errors.js";
 /** A JSON object. */
 export type JsonObject = Record<string, unknown>;
 
-/** Reads a JSON object; undefined when there is no such file. Throws {@link CheckpointError} when it is no JSON object. */
+/**
+ * Reads a JSON object; undefined when there is no such file. Throws {@link CheckpointError} when it is no
+ * JSON object.
+ */
 export async function readJsonObject(file: string): Promise<JsonObject | undefined> {
   let text: string;
   try {

@@ -26,7 +26,9 @@ export interface Checkpoint {
   readonly config: JsonObject;
   /** generation_config.json, when there is one. */
   readonly generationConfig: JsonObject | undefined;
-  /** Parameters by spec name, each on an ArrayBuffer of its own. Optional ones that the file lacks are absent. */
+  /**
+   * Parameters by spec name, each on an ArrayBuffer of its own. Optional ones that the file lacks are absent.
+   */
   readonly tensors: Map<string, Float32Array>;
   /** Version that {@link saveCheckpoint} wrote; 0 for a checkpoint that was not ours. */
   readonly weightVersion: number;
@@ -38,7 +40,9 @@ export interface Checkpoint {
 
 /** Settings of {@link loadCheckpoint}. */
 export interface LoadOptions {
-  /** Names of specs that may be absent, besides those marked optional: the name, or a prefix ending in a dot. */
+  /**
+   * Names of specs that may be absent, besides those marked optional: the name, or a prefix ending in a dot.
+   */
   readonly optional?: readonly string[];
   /** Family prefix of the names; default by `model_type` of config.json. */
   readonly prefix?: string;
@@ -86,7 +90,10 @@ export async function loadCheckpoint(
   }
 }
 
-/** config.json of a model directory. Throws {@link CheckpointError} when directory or file are missing or damaged. */
+/**
+ * config.json of a model directory. Throws {@link CheckpointError} when directory or file are missing or
+ * damaged.
+ */
 export async function readConfig(dir: string): Promise<JsonObject> {
   const folder = resolve(dir);
   await recoverDirectory(folder);

@@ -52,7 +52,9 @@ export class PickleError extends Error {
   readonly code = "PICKLE_REFUSED";
 }
 
-/** Tensors by name out of `data.pkl`. Throws {@link PickleError}. Entries that are no tensors are left out. */
+/**
+ * Tensors by name out of `data.pkl`. Throws {@link PickleError}. Entries that are no tensors are left out.
+ */
 export function readTensorPickle(bytes: Uint8Array): Map<string, PickledTensor> {
   const root = new Unpickler(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)).run();
   if (!(root instanceof Map)) throw new PickleError("expected a dictionary of tensors");

@@ -10,7 +10,8 @@ import { PickleError, readTensorPickle } from "./pickle.js";
 import { TorchFile } from "./pytorch-bin.js";
 
 /**
- * Written by torch.save: the state_dict of a Linear(3, 2) with weight 0..5 and bias ±0.5, then views and types:
+ * Written by torch.save: the state_dict of a Linear(3, 2) with weight 0..5 and bias ±0.5, then views and
+ * types:
  * `transposed` and `rows` of one 3 × 4 storage, half, bfloat16, double, int64, a scalar and an empty tensor.
  */
 const fixture = join(packageRoot(), "lib/checkpoint/fixtures/pytorch_model.bin");

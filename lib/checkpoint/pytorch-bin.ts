@@ -28,7 +28,10 @@ export class TorchFile {
     private readonly handle: FileHandle,
   ) {}
 
-  /** Opens `path`. Throws {@link CheckpointError} when it is damaged, older than PyTorch 1.6, or asks for code to run. */
+  /**
+   * Opens `path`. Throws {@link CheckpointError} when it is damaged, older than PyTorch 1.6, or asks for code
+   * to run.
+   */
   static async open(path: string): Promise<TorchFile> {
     const handle = await openForReading(path);
     try {
@@ -58,7 +61,10 @@ export class TorchFile {
     }
   }
 
-  /** A tensor as float32, gathered by its strides. Throws {@link CheckpointError} for types that are no floats. */
+  /**
+   * A tensor as float32, gathered by its strides. Throws {@link CheckpointError} for types that are no
+   * floats.
+   */
   async readFloat32(name: string): Promise<Float32Array<ArrayBuffer>> {
     const tensor = this.tensors.get(name)!;
     const { dtype, shape, stride, offset } = tensor;

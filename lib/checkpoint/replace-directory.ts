@@ -1,6 +1,7 @@
 /**
  * @file Replaces a directory as a whole: filled under a temporary name beside it, synced, renamed into place.
- * Whatever happens on the way, the old content or the new is there; a crash between the two renames is repaired by
+ * Whatever happens on the way, the old content or the new is there; a crash between the two renames is
+ * repaired by
  * {@link recoverDirectory}, which every reader and writer calls first.
  */
 import { randomBytes } from "node:crypto";
@@ -27,7 +28,8 @@ export async function recoverDirectory(dir: string): Promise<void> {
 
 /**
  * Replaces `dir` by what `fill` writes into the empty folder it is given. Files are synced before the rename.
- * Throws {@link CheckpointWriteError} with the cause (`ENOSPC`, `EACCES` …), or what `fill` threw; `dir` stays as it was.
+ * Throws {@link CheckpointWriteError} with the cause (`ENOSPC`, `EACCES` …), or what `fill` threw; `dir`
+ * stays as it was.
  */
 export async function replaceDirectory(dir: string, fill: (folder: string) => Promise<void>): Promise<void> {
   const target = resolve(dir);

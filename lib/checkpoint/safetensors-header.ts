@@ -57,9 +57,11 @@ export function readHeaderLength(prefix: Uint8Array, fileBytes: number, file: st
 }
 
 /**
- * Parses and checks the JSON of a header: names unique, types known, offsets inside the file, neither overlapping
+ * Parses and checks the JSON of a header: names unique, types known, offsets inside the file, neither
+ * overlapping
  * nor leaving a gap, sizes as shape and type say, last tensor ending where the file ends.
- * `json` are the N bytes after the length; `fileBytes` the size of the whole file. Throws {@link CheckpointError}.
+ * `json` are the N bytes after the length; `fileBytes` the size of the whole file. Throws {@link
+ * CheckpointError}.
  */
 export function parseHeader(json: Uint8Array, fileBytes: number, file: string): SafetensorsHeader {
   const entries = parseEntries(json, file);
@@ -103,8 +105,10 @@ export interface TensorOutline {
 }
 
 /**
- * The canonical header of a file: metadata first, tensors by descending type class and then by name, JSON padded with
- * spaces so that the data begins on a multiple of 8. Out: length prefix and JSON, and the tensors with their places.
+ * The canonical header of a file: metadata first, tensors by descending type class and then by name, JSON
+ * padded with
+ * spaces so that the data begins on a multiple of 8. Out: length prefix and JSON, and the tensors with their
+ * places.
  */
 export function encodeHeader(
   outlines: ReadonlyMap<string, TensorOutline>,

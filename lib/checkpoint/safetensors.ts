@@ -1,5 +1,6 @@
 /**
- * @file Safetensors files on disk: opened, checked and read tensor by tensor; written to a temporary name and renamed.
+ * @file Safetensors files on disk: opened, checked and read tensor by tensor; written to a temporary name and
+ * renamed.
  * In and out: bytes or float32 arrays, each on an ArrayBuffer of its own.
  */
 import { randomBytes } from "node:crypto";
@@ -60,7 +61,9 @@ export class SafetensorsFile {
     return bytes;
   }
 
-  /** A tensor as float32, whatever float type it is stored in. Throws {@link CheckpointError} for other types. */
+  /**
+   * A tensor as float32, whatever float type it is stored in. Throws {@link CheckpointError} for other types.
+   */
   async readFloat32(info: TensorInfo): Promise<Float32Array<ArrayBuffer>> {
     const { dtype, name, begin, end } = info;
     if (!isFloatDtype(dtype)) {
@@ -107,7 +110,8 @@ export async function readSafetensors(
 
 /**
  * Writes a safetensors file as Hugging Face's own writer would: `{"format":"pt"}` beside the given metadata.
- * The bytes go to a temporary name beside `path`, are synced, and then renamed, so `path` is whole or untouched.
+ * The bytes go to a temporary name beside `path`, are synced, and then renamed, so `path` is whole or
+ * untouched.
  * Throws {@link CheckpointWriteError}, and RangeError for a tensor whose data does not fit its shape.
  */
 export async function writeSafetensors(
@@ -143,7 +147,10 @@ export async function writeSafetensors(
   }
 }
 
-/** The bytes of a whole safetensors file, parsed in memory; tensors are views into `bytes`. Throws {@link CheckpointError}. */
+/**
+ * The bytes of a whole safetensors file, parsed in memory; tensors are views into `bytes`. Throws {@link
+ * CheckpointError}.
+ */
 export function decodeSafetensors(
   bytes: Uint8Array,
   file = "safetensors",

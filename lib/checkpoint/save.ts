@@ -1,5 +1,6 @@
 /**
- * @file Saves a model directory in the layout of `save_pretrained`, so that transformers and {@link loadCheckpoint}
+ * @file Saves a model directory in the layout of `save_pretrained`, so that transformers and {@link
+ * loadCheckpoint}
  * both read it: config.json, generation_config.json, model.safetensors, and the tokenizer's files.
  */
 import { copyFile, readdir, stat, writeFile } from "node:fs/promises";
@@ -29,7 +30,9 @@ export interface CheckpointContent {
   readonly config: JsonObject;
   /** Becomes generation_config.json when given. */
   readonly generationConfig?: JsonObject;
-  /** Parameters by checkpoint name, `v_head.summary.*` among them. A tied `lm_head.weight` is not repeated. */
+  /**
+   * Parameters by checkpoint name, `v_head.summary.*` among them. A tied `lm_head.weight` is not repeated.
+   */
   readonly tensors: ReadonlyMap<string, Float32Tensor>;
   /** Version kept in the file's metadata. Default 0. */
   readonly weightVersion?: number;
@@ -43,7 +46,8 @@ export interface CheckpointContent {
 
 /**
  * Writes a checkpoint to `dir`, replacing what was there as a whole or not at all.
- * Out: the digest of the tensors. Throws {@link CheckpointWriteError}; RangeError for data that does not fit its shape.
+ * Out: the digest of the tensors. Throws {@link CheckpointWriteError}; RangeError for data that does not fit
+ * its shape.
  */
 export async function saveCheckpoint(dir: string, content: CheckpointContent): Promise<{ digest: string }> {
   const { config, tensors, weightVersion = 0, dtype = "F32" } = content;

@@ -1,12 +1,16 @@
 /**
- * @file Which tensor of a file is which parameter of a model: prefixes, legacy names, buffers and heads to pass over.
+ * @file Which tensor of a file is which parameter of a model: prefixes, legacy names, buffers and heads to
+ * pass over.
  * Follows `from_pretrained` of transformers, but a missing parameter is an error there is no guessing around.
  */
 import { CheckpointError } from "./errors.js";
 
 /** A parameter that a model wants. */
 export interface TensorSpec {
-  /** Name as in a Hugging Face checkpoint of the task model, with the family's prefix (`transformer.wte.weight`). */
+  /**
+   * Name as in a Hugging Face checkpoint of the task model, with the family's prefix
+   * (`transformer.wte.weight`).
+   */
   readonly name: string;
   readonly shape: readonly number[];
   /** May be absent: it is then left out of the result. Default false. */
@@ -46,7 +50,8 @@ export interface StoredShape {
 }
 
 /**
- * Finds each spec's tensor among the stored ones. `prefix` is the family's ({@link familyPrefix}), `file` names the
+ * Finds each spec's tensor among the stored ones. `prefix` is the family's ({@link familyPrefix}), `file`
+ * names the
  * checkpoint in errors. Throws {@link CheckpointError} for the first missing parameter or wrong shape.
  */
 export function matchStateDict(

@@ -1,5 +1,6 @@
 /**
- * @file The directory of a ZIP file whose members are stored, not compressed: how PyTorch wraps its checkpoints.
+ * @file The directory of a ZIP file whose members are stored, not compressed: how PyTorch wraps its
+ * checkpoints.
  * Out: where each member's bytes lie. ZIP64 fields are read; everything is checked against the file's size.
  */
 import type { FileHandle } from "node:fs/promises";

@@ -45,7 +45,9 @@ export function fillTemplate(template: string, row: Readonly<Record<string, unkn
   );
 }
 
-/** The columns that a template names. Throws RangeError when it names none, or one that is not in `columns`. */
+/**
+ * The columns that a template names. Throws RangeError when it names none, or one that is not in `columns`.
+ */
 export function templateColumns(template: string, columns: readonly string[]): string[] {
   const named = [...template.matchAll(/\{(\w+)\}/g)].map(([, column]) => column as string);
   const unknown = named.find((column) => !columns.includes(column));

@@ -1,5 +1,6 @@
 /**
- * @file Python's `random.Random`, number for number: MT19937 (Matsumoto and Nishimura 1998), seeded as CPython seeds it
+ * @file Python's `random.Random`, number for number: MT19937 (Matsumoto and Nishimura 1998), seeded as
+ * CPython seeds it
  * from a whole number. For runs that must repeat what a Python program drew.
  */
 

@@ -1,9 +1,12 @@
 /**
- * @file Seeded random numbers in named streams. The same seed and keys give the same numbers on every machine.
+ * @file Seeded random numbers in named streams. The same seed and keys give the same numbers on every
+ * machine.
  *
  * Generator: xoshiro128** 1.1 (Blackman and Vigna, prng.di.unimi.it), 32 bits at a time, period 2^128 − 1.
- * Its four words are the first 16 bytes (little-endian) of SHA-256 over `rlhf-rng-v1`, a newline and the JSON array
- * [seed, ...keys], numbers and strings alike written as JSON strings tagged `n:` or `s:`. So streams with different
+ * Its four words are the first 16 bytes (little-endian) of SHA-256 over `rlhf-rng-v1`, a newline and the JSON
+ * array
+ * [seed, ...keys], numbers and strings alike written as JSON strings tagged `n:` or `s:`. So streams with
+ * different
  * keys are independent, and none depends on the order in which they are made.
  */
 import { createHash } from "node:crypto";

@@ -16,7 +16,8 @@ export type RowOf<S extends RowSchema> = {
 };
 
 /**
- * Reads the columns of `schema` from a CSV, TSV, JSON Lines, JSON or Parquet file; other columns are left out.
+ * Reads the columns of `schema` from a CSV, TSV, JSON Lines, JSON or Parquet file; other columns are left
+ * out.
  * Throws {@link DatasetError} naming file, row and column; also when there are no rows.
  */
 export async function readRows<const S extends RowSchema>(file: string, schema: S): Promise<RowOf<S>[]> {

@@ -1,6 +1,7 @@
 /**
  * @file Reads a table from a CSV, JSON Lines, JSON or Parquet file, chosen by its extension.
- * Out: column names and rows of plain values, in the file's order. Files are read whole: they hold thousands of rows.
+ * Out: column names and rows of plain values, in the file's order. Files are read whole: they hold thousands
+ * of rows.
  */
 import { readFile } from "node:fs/promises";
 import { extname } from "node:path";

@@ -1,6 +1,7 @@
 /**
  * @file Added tokens: literal strings that are cut out of a text before anything else happens to it.
- * Follows `AddedVocabulary` of the Rust tokenizers: leftmost, then longest; lstrip and rstrip take the whitespace
+ * Follows `AddedVocabulary` of the Rust tokenizers: leftmost, then longest; lstrip and rstrip take the
+ * whitespace
  * beside a match, single_word wants no word character beside it.
  */
 import { WHITE_SPACE, WORD } from "./unicode.js";

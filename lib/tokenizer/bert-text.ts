@@ -1,5 +1,6 @@
 /**
- * @file BERT's normaliser and word splitter, as `BertNormalizer` and `BertPreTokenizer` of the Rust tokenizers.
+ * @file BERT's normaliser and word splitter, as `BertNormalizer` and `BertPreTokenizer` of the Rust
+ * tokenizers.
  * In: text. Out: cleaned text; words and single punctuation characters.
  */
 import { CONTROLS, MARKS, PUNCTUATION } from "./bert-unicode.js";
@@ -14,7 +15,10 @@ export interface BertNormalizerConfig {
   readonly lowercase?: boolean;
 }
 
-/** Deleted when cleaning: NUL, the replacement character, and controls other than tab, line feed, carriage return. */
+/**
+ * Deleted when cleaning: NUL, the replacement character, and controls other than tab, line feed, carriage
+ * return.
+ */
 const UNWANTED = new RegExp(`[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f\\ufffd${CONTROLS}]`, "gu");
 const SPACES = new RegExp(`[${WHITE_SPACE}]`, "gu");
 const CJK =

@@ -1,5 +1,6 @@
 /**
- * @file The character classes of BERT tokenizers: categories of Unicode 8.0, which the Rust tokenizers are built on.
+ * @file The character classes of BERT tokenizers: categories of Unicode 8.0, which the Rust tokenizers are
+ * built on.
  * Node's own `\p{…}` follows its ICU and changes with it; a tokenizer's ids must not. Each line lists ranges
  * (first, or first-last, in hexadecimal) in ascending order.
  */

@@ -1,5 +1,6 @@
 /**
- * @file Byte-pair encoding of one piece: merges the adjacent pair of lowest rank until no pair is in the table.
+ * @file Byte-pair encoding of one piece: merges the adjacent pair of lowest rank until no pair is in the
+ * table.
  * In: a piece in byte characters. Out: ids. A heap keeps long pieces (a page without a space) at n log n.
  */
 

@@ -1,10 +1,13 @@
 /**
- * @file GPT-2's byte-level pieces: text is split into words, and each word's UTF-8 bytes are written as 256 printable
+ * @file GPT-2's byte-level pieces: text is split into words, and each word's UTF-8 bytes are written as 256
+ * printable
  * characters. And back: characters to bytes to text.
  */
 import { WHITE_SPACE } from "./unicode.js";
 
-/** Characters that stand for the bytes 0 to 255. Printable Latin-1 stands for itself, the rest from U+0100 on. */
+/**
+ * Characters that stand for the bytes 0 to 255. Printable Latin-1 stands for itself, the rest from U+0100 on.
+ */
 export const BYTE_CHARS: readonly string[] = (() => {
   const chars: string[] = [];
   let next = 0x100;

@@ -1,5 +1,6 @@
 /**
- * @file The classic tokenizer files as a tokenizer.json, and the settings of tokenizer_config.json laid over one, both
+ * @file The classic tokenizer files as a tokenizer.json, and the settings of tokenizer_config.json laid over
+ * one, both
  * as the tokenizer classes of transformers do.
  */
 import type { AddedToken } from "./added-tokens.js";
@@ -8,7 +9,8 @@ import { CLASS_ROLES, tokenizerClass } from "./special-roles.js";
 import type { Json } from "./stages.js";
 
 /**
- * tokenizer.json with what the class's constructor overrides: BERT's do_lower_case (true unless said otherwise),
+ * tokenizer.json with what the class's constructor overrides: BERT's do_lower_case (true unless said
+ * otherwise),
  * strip_accents and tokenize_chinese_chars, and add_prefix_space of byte-level classes.
  */
 export function withConfig(json: Json, config: Json): Json {

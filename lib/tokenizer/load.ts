@@ -18,7 +18,8 @@ const CLASS_OF_FAMILY: Readonly<Record<string, string>> = {
 };
 
 /**
- * Loads the tokenizer in `dir` as transformers would. tokenizer.json is preferred; the classic files are converted.
+ * Loads the tokenizer in `dir` as transformers would. tokenizer.json is preferred; the classic files are
+ * converted.
  * Throws {@link TokenizerError} naming the file when something is missing or damaged.
  */
 export async function loadTokenizer(dir: string): Promise<Tokenizer> {

@@ -1,6 +1,7 @@
 /**
  * @file Learns merges: again and again the most frequent adjacent pair becomes a symbol of its own.
- * In: words as symbols, with counts. Out: the merges in order. Ties go to the pair with the smaller ids, as in the Rust
+ * In: words as symbols, with counts. Out: the merges in order. Ties go to the pair with the smaller ids, as
+ * in the Rust
  * trainer, so the same texts give the same vocabulary everywhere.
  */
 
@@ -21,7 +22,10 @@ export interface MergeLimits {
 /** More symbols than a vocabulary will have; two ids make one key below 2^53. */
 const SPAN = 2 ** 24;
 
-/** Learns merges until `accept` says stop or no pair is frequent enough. The words' symbols are merged in place. */
+/**
+ * Learns merges until `accept` says stop or no pair is frequent enough. The words' symbols are merged in
+ * place.
+ */
 export function learnMerges(words: readonly CountedWord[], { minFrequency, accept }: MergeLimits): void {
   const counts = new Map<number, number>();
   const places = new Map<number, Set<number>>(); // words in which a pair occurs, or occurred

@@ -1,5 +1,6 @@
 /**
- * @file The wrapper around a text or a pair: which special ids go where, and which segment each id belongs to.
+ * @file The wrapper around a text or a pair: which special ids go where, and which segment each id belongs
+ * to.
  * In: `post_processor` of tokenizer.json. Out: a template of ids for one text and one for two.
  */
 import { TokenizerError } from "./errors.js";
@@ -26,7 +27,9 @@ const PLAIN: Wrapper = {
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** Reads a post-processor; `file` names it in errors. Throws {@link TokenizerError} for what we do not know. */
+/**
+ * Reads a post-processor; `file` names it in errors. Throws {@link TokenizerError} for what we do not know.
+ */
 export function readWrapper(config: unknown, file: string): Wrapper {
   if (config === null || config === undefined) return PLAIN;
   const json = config as Json;

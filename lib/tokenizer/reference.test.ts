@@ -11,7 +11,10 @@ import { createTokenizer } from "./tokenizer.js";
 import { tokenizerFromFiles, trainBpe, trainWordPiece } from "./train.js";
 import type { Tokenizer } from "./types.js";
 
-/** Whitespace of all kinds, controls, accents, CJK inside and outside the first plane, emoji, specials, long words. */
+/**
+ * Whitespace of all kinds, controls, accents, CJK inside and outside the first plane, emoji, specials, long
+ * words.
+ */
 const ATOMS = [
   ..." \n\t\r\u000b\f\u001c\u0085\u00a0\u1680\u2003\u2028\u202f\u3000\ufeff\u200b\u200d\u00ad\u0000\u0007\ufffd\u2060",
   ..."é É ﬁ İ ß ẞ Σ σ ς ½ Ⅷ ١ € — “ ” … 中 文 가 각 अ ﷺ ಠ 🙂 𝐀 𠀁 𪜀".split(" "),

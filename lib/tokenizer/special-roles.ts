@@ -1,5 +1,6 @@
 /**
- * @file Which token plays which part: roles from tokenizer_config.json and special_tokens_map.json, with the defaults
+ * @file Which token plays which part: roles from tokenizer_config.json and special_tokens_map.json, with the
+ * defaults
  * of the tokenizer's class, and new ids for those that the vocabulary does not have.
  */
 import type { AddedToken } from "./added-tokens.js";
@@ -44,7 +45,8 @@ export function tokenizerClass(config: Json): string | undefined {
 }
 
 /**
- * Ids by role. `added` is completed in place: a role's token becomes a special added token if it was not one, with the
+ * Ids by role. `added` is completed in place: a role's token becomes a special added token if it was not one,
+ * with the
  * next free id when the vocabulary lacks it.
  */
 export function findRoles(

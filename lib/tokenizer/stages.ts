@@ -1,6 +1,7 @@
 /**
  * @file The stages of a tokenizer out of tokenizer.json: normalise, split, encode, decode.
- * GPT-2's and BERT's own stages are ours (they differ from the library's on Unicode, see README.md); every other kind
+ * GPT-2's and BERT's own stages are ours (they differ from the library's on Unicode, see README.md); every
+ * other kind
  * comes from @huggingface/tokenizers.
  */
 import { Tokenizer as Library } from "@huggingface/tokenizers";

@@ -1,5 +1,6 @@
 /**
- * @file A tokenizer out of the objects in tokenizer.json and tokenizer_config.json: added tokens are cut out, the rest
+ * @file A tokenizer out of the objects in tokenizer.json and tokenizer_config.json: added tokens are cut out,
+ * the rest
  * is normalised, split and encoded, then truncated and wrapped. No I/O; load.ts reads the files.
  */
 import { type AddedToken, type Segment, tokenSplitter } from "./added-tokens.js";

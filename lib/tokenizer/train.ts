@@ -1,6 +1,7 @@
 /**
  * @file Trains tokenizers from texts: byte-level BPE (GPT-2) and WordPiece (BERT).
- * Out: the files of a tokenizer, which this library and Hugging Face's both load. The same texts give the same files.
+ * Out: the files of a tokenizer, which this library and Hugging Face's both load. The same texts give the
+ * same files.
  */
 
 import { type AddedToken, tokenSplitter } from "./added-tokens.js";
@@ -20,7 +21,10 @@ export interface TokenizerFiles {
 
 /** Settings of a training. */
 export interface TrainOptions {
-  /** Most entries of the vocabulary, special tokens and alphabet included. Fewer when the texts have no more pairs. */
+  /**
+   * Most entries of the vocabulary, special tokens and alphabet included. Fewer when the texts have no more
+   * pairs.
+   */
   readonly vocabSize: number;
   /** Token of each role; they get the first ids, in the order given. Defaults are those of GPT-2 or BERT. */
   readonly specialTokens?: Partial<Record<SpecialRole, string>>;
@@ -109,8 +113,10 @@ export function trainBpe(texts: Iterable<string>, options: TrainOptions): Tokeni
 }
 
 /**
- * Trains a lower-casing WordPiece tokenizer like BERT's. Characters that the texts lack become [UNK], except ASCII
- * letters, digits and punctuation, which are always in the vocabulary. Throws RangeError when `vocabSize` is too small.
+ * Trains a lower-casing WordPiece tokenizer like BERT's. Characters that the texts lack become [UNK], except
+ * ASCII
+ * letters, digits and punctuation, which are always in the vocabulary. Throws RangeError when `vocabSize` is
+ * too small.
  */
 export function trainWordPiece(texts: Iterable<string>, options: TrainOptions): TokenizerFiles {
   const roles = options.specialTokens ?? WORD_PIECE_SPECIALS;

@@ -14,10 +14,14 @@ export interface EncodeOptions {
   readonly pair?: string;
   /** Wrap as the model was trained ([CLS] … [SEP]). Default true; GPT-2 has no wrapper. */
   readonly addSpecialTokens?: boolean;
-  /** Most ids, specials included; content is cut on the right, of a pair the longer text first. Default: no limit. */
+  /**
+   * Most ids, specials included; content is cut on the right, of a pair the longer text first. Default: no
+   * limit.
+   */
   readonly maxLength?: number;
   /**
-   * Byte-level tokenizers: put a space in front unless the text is empty or begins with whitespace, so that the first
+   * Byte-level tokenizers: put a space in front unless the text is empty or begins with whitespace, so that
+   * the first
    * word gets the ids it has inside a sentence. Default false.
    */
   readonly prefixSpace?: boolean;
@@ -36,7 +40,10 @@ export interface Encoding {
 export interface DecodeOptions {
   /** Leave special tokens out. Default true. */
   readonly skipSpecialTokens?: boolean;
-  /** Undo the spaces before punctuation and in contractions, as older transformers did by default. Default false. */
+  /**
+   * Undo the spaces before punctuation and in contractions, as older transformers did by default. Default
+   * false.
+   */
   readonly cleanUp?: boolean;
 }
 

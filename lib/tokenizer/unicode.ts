@@ -1,5 +1,6 @@
 /**
- * @file Character classes as Unicode (and Rust, and Python) define them. JavaScript's `\s` is another set: it has
+ * @file Character classes as Unicode (and Rust, and Python) define them. JavaScript's `\s` is another set: it
+ * has
  * U+FEFF and lacks U+0085.
  */
 
@@ -16,7 +17,10 @@ export function startsWithSpace(text: string): boolean {
   return PYTHON_SPACE.test(text);
 }
 
-/** The text with U+FFFD for every half of a surrogate pair that stands alone, as it would arrive over the wire. */
+/**
+ * The text with U+FFFD for every half of a surrogate pair that stands alone, as it would arrive over the
+ * wire.
+ */
 export function wellFormed(text: string): string {
   return text.replace(/\p{Surrogate}/gu, "\ufffd");
 }

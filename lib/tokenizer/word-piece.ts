@@ -1,5 +1,6 @@
 /**
- * @file WordPiece: the longest vocabulary entry from the left, again and again; a word that does not work out is unknown.
+ * @file WordPiece: the longest vocabulary entry from the left, again and again; a word that does not work out
+ * is unknown.
  * In: a word. Out: ids. Lengths count code points.
  */
 
