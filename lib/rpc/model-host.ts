@@ -11,7 +11,7 @@ import { injectTraceparent } from "../telemetry/tracing.js";
 import { CancelledError, DeadlineError, DrainingError, NotReadyError, WorkerCrashedError } from "./errors.js";
 import type { Logger } from "./log.js";
 import { backoffMs } from "./retry.js";
-import type { WorkerCall, WorkerMethods } from "./serve-worker.js";
+import type { WorkerMethods } from "./serve-worker.js";
 import { type FromWorker, type ToWorker, WorkerError } from "./worker-protocol.js";
 
 /** starting: first load. ready: answers. restarting: lost its worker. closed: for good. */
