@@ -8,6 +8,7 @@ import type { Engine, EngineDevice, EngineOptions, OrtBinding } from "./types.js
 
 export { dtypeInfo } from "./dtypes.js";
 export { DeviceUnavailableError, EngineError, type EngineErrorCode } from "./errors.js";
+export { createTfjsEngine, type TfjsBackend, type TfjsEngineOptions } from "./tfjs/engine.js";
 export type {
   CompileOptions,
   Engine,

@@ -2,6 +2,7 @@
  * @file Both bindings of ONNX Runtime give the same numbers on the same graph.
  */
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { Graph, gradients } from "../../graph/index.js";
 import { createEngine, type OrtBinding } from "../index.js";
 
@@ -44,5 +45,31 @@ describe("the two bindings of ONNX Runtime", () => {
     assert.deepEqual(copyFree.names, ["loss", "w1", "w2"]);
     assert.deepEqual(copyFree, stock);
     assert.ok(copyFree.results.every((values) => (values as Float32Array).every(Number.isFinite)));
+  });
+
+  it("repeat the same bits run after run, also with several threads", async () => {
+    const engine = await createEngine({ intraOpThreads: 2 });
+    const graph = new Graph("repeat");
+    const x = graph.input("x", "float32", ["n", 256]);
+    const w = graph.parameter("w", [256, 256]);
+    const y = x.matmul(w).softmax(-1).matmul(w).tanh();
+    graph.output("sum", y.reduceSum());
+    graph.output("gradient", gradients(y.reduceSum(), [w])[0]);
+    const program = await engine.compile(graph);
+    const feeds = {
+      x: engine.tensor("float32", [300, 256], wave(300 * 256, 0.9)),
+      w: engine.tensor("float32", [256, 256], wave(256 * 256, 0.4)),
+    };
+    const seen = new Set<string>();
+    for (let run = 0; run < 5; run++) {
+      const { sum, gradient } = await program.run(feeds);
+      const bits = createHash("sha256");
+      for (const { data } of [sum, gradient]) bits.update(data as Float32Array);
+      seen.add(bits.digest("hex"));
+      sum.release();
+      gradient.release();
+    }
+    assert.equal(seen.size, 1);
+    await engine.close();
   });
 });

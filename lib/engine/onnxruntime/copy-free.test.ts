@@ -67,22 +67,21 @@ describe("the copy-free engine", () => {
     const b = engine.tensor("float32", [1024, 1024]);
     const c = engine.tensor("float32", [4096, 1024]);
     await program.run({ a, b }, { c });
-    // other processes of the machine delay a loop too, so the best of a few attempts counts
-    const attempts: { runMs: number; delayMs: number }[] = [];
-    for (let attempt = 0; attempt < 5; attempt++) {
-      const delay = monitorEventLoopDelay({ resolution: 1 });
-      delay.enable();
-      const start = performance.now();
-      await Promise.all(Array.from({ length: 3 }, () => program.run({ a, b }, { c })));
-      attempts.push({ runMs: performance.now() - start, delayMs: delay.max / 1e6 });
-      delay.disable();
-      if (delay.max / 1e6 < 20) break;
-    }
-    const best = attempts.at(-1) as { runMs: number; delayMs: number };
-    assert.ok(best.runMs > 100, `the run must be long to prove anything: ${JSON.stringify(attempts)}`);
+    // A blocked loop is late by a whole run. Other processes make any loop late now and then (on a quiet machine the
+    // longest delay was 2 to 15 ms), so nine of ten turns must be in time, and none late by half a run.
+    const delay = monitorEventLoopDelay({ resolution: 1 });
+    delay.enable();
+    const runs = 3;
+    const start = performance.now();
+    await Promise.all(Array.from({ length: runs }, () => program.run({ a, b }, { c })));
+    const runMs = (performance.now() - start) / runs;
+    delay.disable();
+    const [usualMs, longestMs] = [delay.percentile(90) / 1e6, delay.max / 1e6];
+    assert.ok(runMs > 50, `a run must be long to prove anything, took ${runMs} ms`);
+    assert.ok(usualMs < 20, `nine of ten turns of the event loop are late by up to ${usualMs} ms`);
     assert.ok(
-      best.delayMs < 20,
-      `event loop delay in ms, longest of each attempt: ${JSON.stringify(attempts)}`,
+      longestMs < runMs / 2,
+      `a turn of the event loop was ${longestMs} ms late in runs of ${runMs} ms`,
     );
     for (const one of [program, a, b, c]) one.release();
   });
