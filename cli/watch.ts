@@ -12,8 +12,6 @@ import { CliError, EXIT } from "./exit-codes.js";
 import { type Output, printable, toJson } from "./output.js";
 import { Progress, type ProgressFigures } from "./progress.js";
 
-const ENDED = [RunState.FINISHED, RunState.STOPPED, RunState.FAILED, RunState.PAUSED, RunState.INTERRUPTED];
-
 /** A stream of events is asked for anew at least this often. */
 const WATCH_MS = 3600_000;
 
@@ -89,9 +87,6 @@ export function assertEnded(run: Run): void {
     );
   }
 }
-
-/** True once nothing more will happen in the run by itself. */
-export const hasEnded = (run: Run): boolean => ENDED.includes(run.state);
 
 /** The figures people watch, of a step's metrics. */
 export function figuresOf(metrics: Readonly<Record<string, number>>): (readonly [string, string])[] {
