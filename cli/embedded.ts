@@ -208,6 +208,7 @@ function serviceSpecs(
     name,
     args: [...args, ...common(name)],
     logFile: join(runDirectory, "logs", `${name}.log`),
+    restart: true, // the trainer goes on once it is back
   });
   const { policy, reference, reward, bertscore } = needs.servers ?? {};
   const specs: ServiceSpec[] = [];

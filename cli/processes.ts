@@ -27,6 +27,8 @@ export interface ServiceSpec {
   readonly logFile: string;
   /** Most milliseconds until it is ready. */
   readonly timeoutMs?: number;
+  /** True starts it again, on the same address, when it ends by itself. Default: false. */
+  readonly restart?: boolean;
 }
 
 /** A running service. */
@@ -37,10 +39,12 @@ export interface RunningService extends Ready {
 
 const MAIN = fileURLToPath(new URL("./main.js", import.meta.url));
 const DRAIN_MS = 32_000; // a service's own hard limit is 30 s
+const MAX_RESTARTS = 20;
 
 /** Starts services and stops what it started. */
 export class ServiceGroup {
   readonly #children = new Map<string, ChildProcess>();
+  readonly #restarts = new Map<string, number>();
   #stopping = false;
 
   /** `onExit` hears of a service that ended by itself. */
@@ -83,6 +87,17 @@ export class ServiceGroup {
     for (const child of this.#children.values()) child.kill("SIGKILL");
   }
 
+  /** A service ended that was ready: says so, and starts it again where that is wanted. */
+  #ended(spec: ServiceSpec, how: string, address: string): void {
+    const restarts = (this.#restarts.get(spec.name) ?? 0) + 1;
+    this.#restarts.set(spec.name, restarts);
+    if (!spec.restart || restarts > MAX_RESTARTS) return this.onExit(spec.name, how);
+    this.onExit(spec.name, `${how}; starting it again`);
+    this.#startOne({ ...spec, args: listeningOn(spec.args, address) }).catch((error: Error) =>
+      this.onExit(spec.name, error.message),
+    );
+  }
+
   #startOne(spec: ServiceSpec): Promise<RunningService> {
     mkdirSync(dirname(spec.logFile), { recursive: true });
     const log = openSync(spec.logFile, "a");
@@ -95,6 +110,7 @@ export class ServiceGroup {
     this.#children.set(spec.name, child);
     return new Promise<RunningService>((resolve, reject) => {
       let ready = false;
+      let address = "";
       const fail = (why: string, exitCode: number = EXIT.unavailable) => {
         clearTimeout(timer);
         reject(new CliError(`${spec.name}: ${why}\n${logEnd(spec.logFile)}`, exitCode));
@@ -105,16 +121,24 @@ export class ServiceGroup {
         const how = signal ? `ended by ${signal}` : `ended with status ${code}`;
         this.#children.delete(spec.name);
         if (!ready) fail(how, code === EXIT.usage ? EXIT.usage : EXIT.unavailable);
-        else if (!this.#stopping) this.onExit(spec.name, how);
+        else if (!this.#stopping) this.#ended(spec, how, address);
       });
       child.on("message", (message: unknown) => {
         if ((message as Partial<Ready>)?.event !== "ready") return;
         ready = true;
+        address = (message as Ready).address;
         clearTimeout(timer);
         resolve({ ...(message as Ready), name: spec.name, logFile: spec.logFile });
       });
     });
   }
+}
+
+/** The command line with another address to listen on. */
+function listeningOn(args: readonly string[], address: string): string[] {
+  const at = args.indexOf("--listen");
+  const rest = at < 0 ? [...args] : [...args.slice(0, at), ...args.slice(at + 2)];
+  return [...rest, "--listen", address];
 }
 
 /** The last lines of a log, for an error message: of JSON lines their messages. */
