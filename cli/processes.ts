@@ -91,7 +91,10 @@ export class ServiceGroup {
   #ended(spec: ServiceSpec, how: string, address: string): void {
     const restarts = (this.#restarts.get(spec.name) ?? 0) + 1;
     this.#restarts.set(spec.name, restarts);
-    if (!spec.restart || restarts > MAX_RESTARTS) return this.onExit(spec.name, how);
+    if (!spec.restart || restarts > MAX_RESTARTS) {
+      this.onExit(spec.name, how);
+      return;
+    }
     this.onExit(spec.name, `${how}; starting it again`);
     this.#startOne({ ...spec, args: listeningOn(spec.args, address) }).catch((error: Error) =>
       this.onExit(spec.name, error.message),
