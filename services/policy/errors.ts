@@ -49,6 +49,19 @@ export class ModelMismatchError extends Error {
   }
 }
 
+/** The memory allowed for caches does not hold one sequence of the longest kind; the server does not start. */
+export class CacheTooSmallError extends Error {
+  readonly code = "CONFIG_INVALID";
+
+  constructor(bytes: number, least: number) {
+    const mebibytes = (n: number) => Math.ceil(n / 2 ** 20);
+    super(
+      `maxCacheMib: ${mebibytes(bytes)} → at least ${mebibytes(least)}, for one sequence as long as the model allows`,
+    );
+    this.name = "CacheTooSmallError";
+  }
+}
+
 /** The model gave NaN or infinity, so there is nothing to choose or to report (INTERNAL). */
 export class NonFiniteOutputError extends Error {
   readonly code = "NON_FINITE";

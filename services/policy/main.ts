@@ -20,6 +20,10 @@ const schema = serviceSchema({
   maxRows: z.int().min(1).max(1024).default(64).describe("sequences that are generated at once"),
   maxCacheMib: z.int().min(1).default(4096).describe("memory of all key/value caches together, MiB"),
   maxPromptTokens: z.int().min(1).default(1024).describe("prompt tokens that are read between two steps"),
+  batchInvariant: z
+    .boolean()
+    .default(false)
+    .describe("same numbers to the bit whatever runs beside a sequence; slower where one runs alone"),
   queueSequences: z.int().min(1).default(1024).describe("most sequences that wait"),
   queueTokens: z.int().min(1).default(1_048_576).describe("most tokens that wait to be scored"),
   scoreTokens: z.int().min(1).default(2048).describe("tokens of one scoring run"),
@@ -53,6 +57,7 @@ export async function main(argv: readonly string[]): Promise<void> {
         maxCacheBytes: config.maxCacheMib * 2 ** 20,
         maxPromptTokens: config.maxPromptTokens,
         maxWaiting: config.queueSequences,
+        batchInvariant: config.batchInvariant,
       },
       scorer: {
         maxTokens: config.scoreTokens,

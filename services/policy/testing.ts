@@ -6,8 +6,9 @@ import { join } from "node:path";
 import { type JsonObject, saveCheckpoint } from "../../lib/checkpoint/index.js";
 import { packageRoot } from "../../lib/config/package-root.js";
 import { parameterSpecs } from "../../lib/models/parameters.js";
-import { Decoder, type DecoderLimits, leastCacheBytes } from "./generation/decoder.js";
+import { Decoder, type DecoderLimits } from "./generation/decoder.js";
 import type { GenerateJobOptions, GenerateOutcome } from "./generation/generate-job.js";
+import { cacheBytes } from "./model/kv-cache.js";
 import { loadPolicyCheckpoint, PolicyModel, policyConfig } from "./model/policy-model.js";
 import { WeightStore } from "./model/weight-store.js";
 import { type RequestedOptions, resolveOptions } from "./sampling/options.js";
@@ -83,8 +84,14 @@ export class TestPolicy {
     const kept = new Map([...checkpoint.tensors].map(([name, data]) => [name, data.slice()]));
     store.swap({ version: 0, digest: checkpoint.digest, tensors: model.upload(checkpoint.tensors) });
     const all = { ...LIMITS, ...limits };
-    const geometry = model.geometry(all.maxRows);
-    const decoder = new Decoder(model.engine, model, store, geometry, all, () => new Uint8Array());
+    let decoder: Decoder;
+    try {
+      decoder = new Decoder(model.engine, model, store, model.geometry(), all, () => new Uint8Array());
+    } catch (error) {
+      store.close();
+      await model.close();
+      throw error;
+    }
     return new TestPolicy(model, store, decoder, kept);
   }
 
@@ -129,5 +136,6 @@ export function idsOf({ sequences }: GenerateOutcome): number[][] {
 
 /** The least cache that a model with the golden geometry can run with, in bytes. */
 export function leastCache(policy: TestPolicy): number {
-  return leastCacheBytes(policy.model.geometry(1));
+  const geometry = { ...policy.model.geometry(), maxRows: 1 };
+  return cacheBytes(geometry, 1, geometry.maxTime);
 }

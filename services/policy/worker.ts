@@ -74,7 +74,7 @@ async function load(config: WorkerConfig, worker: WorkerControl) {
   tensors.clear(); // what the engine wrapped lives on in its tensors
 
   const tokenBytes = createTokenBytes(tokenizer);
-  const geometry = model.geometry(config.decoder.maxRows);
+  const geometry = model.geometry();
   const decoder = new Decoder(model.engine, model, store, geometry, config.decoder, tokenBytes, {
     ran: (phase, ms, rows) => {
       runs.record(ms / 1000, { "rlhf.phase": phase });

@@ -79,6 +79,29 @@ describe("the decoder", () => {
     assert.ok(distance(late.sequences[0].logprobs, alone.sequences[0].logprobs) < NOISE);
   });
 
+  it("batch-invariant: alone, in a batch and joining late give the same numbers to the bit", async () => {
+    const invariant = await TestPolicy.create({ batchInvariant: true, maxRows: 4, maxPromptTokens: 40 });
+    const options = { maxNewTokens: 20, doSample: true, topK: 0, ignoreEos: true, numReturnSequences: 2 };
+    const alone = [];
+    for (const [i, ids] of EXPECTED.input_ids.entries()) {
+      alone.push(
+        await invariant.generate([ids], { ...options, maxNewTokens: 20 - 3 * i }, { seed: BigInt(i) }),
+      );
+    }
+    const together = await Promise.all(
+      EXPECTED.input_ids.map((ids, i) =>
+        invariant.generate([ids], { ...options, maxNewTokens: 20 - 3 * i }, { seed: BigInt(i) }),
+      ),
+    );
+    for (const [i, outcome] of together.entries()) {
+      assert.deepEqual(idsOf(outcome), idsOf(alone[i]));
+      for (const [n, { logprobs }] of outcome.sequences.entries()) {
+        assert.deepEqual(logprobs, alone[i].sequences[n].logprobs);
+      }
+    }
+    await invariant.close();
+  });
+
   it("several sequences of a prompt differ, and each is the one its seed and indices name", async () => {
     const options = { maxNewTokens: 10, doSample: true, topK: 0, numReturnSequences: 3, ignoreEos: true };
     const one = await policy.generate(EXPECTED.input_ids.slice(0, 2), options, { seed: 3n });
@@ -201,6 +224,7 @@ describe("the decoder", () => {
     const probe = await TestPolicy.create();
     const bytes = leastCache(probe);
     await probe.close();
+    await assert.rejects(TestPolicy.create({ maxCacheBytes: bytes - 1 }), { code: "CONFIG_INVALID" });
     const small = await TestPolicy.create({ maxCacheBytes: bytes });
     const most: number[] = [];
     const step = small.model.step.bind(small.model);

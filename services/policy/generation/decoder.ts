@@ -7,6 +7,7 @@
 import type { Engine } from "../../../lib/engine/index.js";
 import { DrainingError, QueueFullError } from "../../../lib/rpc/errors.js";
 import { cancellation } from "../cancellation.js";
+import { CacheTooSmallError } from "../errors.js";
 import { type CacheGeometry, cacheBytes, KvCache } from "../model/kv-cache.js";
 import type { WeightStore } from "../model/weight-store.js";
 import type { TokenBytes } from "../sampling/stop-rules.js";
@@ -21,6 +22,11 @@ export interface DecoderLimits {
   readonly maxCacheBytes: number;
   /** Prompt tokens, padding included, that are read between two steps: more delays rows that run. */
   readonly maxPromptTokens: number;
+  /**
+   * Whether a sequence's numbers must not depend, to the bit, on how many run with it. Costs about twice the time where a
+   * single sequence runs. Default false: they agree to float noise.
+   */
+  readonly batchInvariant?: boolean;
   /** Sequences that wait at most, beyond those for which there are rows. */
   readonly maxWaiting: number;
 }
@@ -55,21 +61,28 @@ export class Decoder {
   readonly #queue: GenerateJob[] = [];
   readonly #jobs = new Set<GenerateJob>();
   readonly #lanes: Lane[] = [];
+  readonly #geometry: CacheGeometry;
   #idleCache: KvCache | undefined;
   #running: Promise<void> | undefined;
   #closed = false;
   /** Running mean of how long a request takes, for the advice to come back later. */
   #meanJobMs = 1000;
 
+  /** Throws CacheTooSmallError where not even one row of the longest kind fits. */
   constructor(
     private readonly engine: Engine,
     private readonly model: StepModel,
     private readonly store: WeightStore,
-    private readonly geometry: CacheGeometry,
+    geometry: Omit<CacheGeometry, "maxRows">,
     private readonly limits: DecoderLimits,
     private readonly tokenBytes: TokenBytes,
     private readonly observer: DecoderObserver = {},
-  ) {}
+  ) {
+    const spare = limits.batchInvariant ? 1 : 0;
+    this.#geometry = { ...geometry, maxRows: limits.maxRows + spare };
+    const least = cacheBytes(this.#geometry, 1 + spare, geometry.maxTime);
+    if (limits.maxCacheBytes < least) throw new CacheTooSmallError(limits.maxCacheBytes, least);
+  }
 
   /**
    * Generates every sequence of a request. Rejects with QueueFullError, VersionNotHeldError, DrainingError, CancelledError
@@ -207,9 +220,9 @@ export class Decoder {
     const { weights } = job;
     const known = this.#lanes.find((lane) => lane.weights === weights);
     if (known) return known;
-    const cache = this.#idleCache ?? new KvCache(this.engine, this.geometry);
+    const cache = this.#idleCache ?? new KvCache(this.engine, this.#geometry);
     this.#idleCache = undefined;
-    const lane = new Lane(weights, this.model, cache);
+    const lane = new Lane(weights, this.model, cache, this.limits.batchInvariant);
     this.#lanes.push(lane);
     return lane;
   }
@@ -252,9 +265,4 @@ export class Decoder {
       else await lane.cache.close();
     }
   }
-}
-
-/** Bytes of the cache of one row of the longest kind: the least that `maxCacheBytes` may be. */
-export function leastCacheBytes(geometry: CacheGeometry): number {
-  return cacheBytes(geometry, 1, geometry.maxTime);
 }

@@ -29,7 +29,7 @@ describe("generation on weights by rule", () => {
     const { digest, tensors: own } = loaded.checkpoint;
     store.swap({ version: 0, digest, tensors: model.upload(own) });
     const limits = { maxRows: 8, maxCacheBytes: 2 ** 24, maxPromptTokens: 64, maxWaiting: 64 };
-    decoder = new Decoder(model.engine, model, store, model.geometry(8), limits, () => new Uint8Array());
+    decoder = new Decoder(model.engine, model, store, model.geometry(), limits, () => new Uint8Array());
   });
   after(async () => {
     await decoder.close();

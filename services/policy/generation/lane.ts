@@ -39,6 +39,11 @@ export class Lane {
     readonly weights: WeightSnapshot,
     private readonly model: StepModel,
     readonly cache: KvCache,
+    /**
+     * Never runs a single row: its matrix products are summed in another order than those of two and more, which all agree
+     * to the bit. A single row is run twice then.
+     */
+    private readonly batchInvariant = false,
   ) {}
 
   /** Rows that hold a place in the cache. */
@@ -54,7 +59,7 @@ export class Lane {
   /** Bytes the cache can come to with these rows more, the longest of them `mostTokens`. */
   bytesWith(rows: number, mostTokens: number): number {
     const { geometry } = this.cache;
-    const count = this.#rows.length + rows;
+    const count = this.#rows.length + rows + this.#spare;
     const time = Math.max(this.mostTokens, mostTokens);
     const current = count <= this.cache.rows && time <= this.cache.time;
     return current
@@ -69,7 +74,8 @@ export class Lane {
     const filled = this.#filled();
     const all = [...this.#rows, ...rows];
     const mostTokens = Math.max(...all.map(({ sequence }) => sequence.mostTokens));
-    await this.cache.reserve(all.length, Math.max(...lengths, ...filled), filled, mostTokens);
+    const time = Math.max(...lengths, ...filled);
+    await this.cache.reserve(all.length + this.#spare, time, filled, mostTokens);
     // prompts of like length side by side, so that a run over them is a run over one view; behind them the rows that
     // continue a prompt once more, which get a copy of what was read
     const groups = groupByLength(lengths, { maxTokens, maxPadding: MAX_PROMPT_PADDING }).map((group) =>
@@ -80,10 +86,12 @@ export class Lane {
       ...groups.flat().map(([row]) => row),
       ...groups.flat().flatMap(([, ...others]) => others),
     );
+    const copies: RowCopy[] = [];
     for (const group of groups) {
-      await this.#readPrompts(group, first);
+      copies.push(...(await this.#readPrompts(group, first)));
       first += group.length;
     }
+    await this.cache.copyRows(copies);
   }
 
   /** Reads the newest token of every row and chooses the next. */
@@ -91,7 +99,7 @@ export class Lane {
     const rows = [...this.#rows];
     if (rows.length === 0) return;
     const past = this.#filled();
-    await this.cache.reserve(rows.length, Math.max(...past) + 1, past, this.mostTokens);
+    await this.cache.reserve(rows.length + this.#spare, Math.max(...past) + 1, past, this.mostTokens);
     const inputIds = BigInt64Array.from(rows, ({ sequence }) => BigInt(sequence.history.ids.at(-1)!));
     const batch: RolloutBatch = {
       rows: rows.length,
@@ -102,7 +110,7 @@ export class Lane {
       past,
     };
     const started = performance.now();
-    const result = await this.model.step(this.weights, batch, this.cache.view(0, rows.length));
+    const result = await this.#run(batch, 0);
     const runMs = performance.now() - started;
     for (const [i, row] of rows.entries()) this.#advance(row, this.#rowOf(result, i));
     this.#settle(rows, runMs);
@@ -132,8 +140,20 @@ export class Lane {
     for (const { job } of this.#rows) job.fail(error);
   }
 
-  /** Each entry: the row at `first + i`, then the rows that continue the same prompt. */
-  async #readPrompts(group: readonly (readonly Row[])[], first: number): Promise<void> {
+  /** Rows of the cache beyond those that are alive, for the second run of a single row. */
+  get #spare(): number {
+    return this.batchInvariant ? 1 : 0;
+  }
+
+  /** Runs the rows that begin at `first` in the cache. */
+  #run(batch: RolloutBatch, first: number): Promise<RolloutResult> {
+    const twice = this.batchInvariant && batch.rows === 1;
+    const all = twice ? doubled(batch) : batch;
+    return this.model.step(this.weights, all, this.cache.view(first, all.rows));
+  }
+
+  /** Each entry: the row at `first + i`, then the rows that continue the same prompt and need a copy of what was read. */
+  async #readPrompts(group: readonly (readonly Row[])[], first: number): Promise<RowCopy[]> {
     const prompts = group.map(([{ sequence }]) => sequence.history.ids);
     const lengths = prompts.map((ids) => ids.length);
     const time = Math.max(...lengths);
@@ -148,12 +168,11 @@ export class Lane {
     const past = lengths.map(() => 0);
     const batch: RolloutBatch = { rows: group.length, time, inputIds, positions, counts: lengths, past };
     const started = performance.now();
-    const result = await this.model.step(this.weights, batch, this.cache.view(first, group.length));
+    const result = await this.#run(batch, first);
     const runMs = performance.now() - started;
     const copies = group.flatMap(([, ...others], i) =>
       others.map((row) => ({ from: first + i, to: this.#rows.indexOf(row), length: lengths[i] })),
     );
-    await this.cache.copyRows(copies);
     for (const [i, rows] of group.entries()) {
       const { logits, logprobs } = this.#rowOf(result, i);
       // choosing changes the logits, so each sequence but the last gets its own
@@ -162,6 +181,7 @@ export class Lane {
       }
     }
     this.#settle(group.flat(), runMs);
+    return copies;
   }
 
   #advance({ sequence, job }: Row, { logits, logprobs }: RolloutResult): void {
@@ -193,6 +213,19 @@ export class Lane {
   #filled(): number[] {
     return this.#rows.map((row) => this.#cached(row));
   }
+}
+
+/** A batch of one row as a batch of two equal rows. */
+function doubled({ time, inputIds, positions, counts, past }: RolloutBatch): RolloutBatch {
+  const twice = (ids: BigInt64Array) => BigInt64Array.from({ length: 2 * time }, (_, i) => ids[i % time]);
+  return {
+    rows: 2,
+    time,
+    inputIds: twice(inputIds),
+    positions: twice(positions),
+    counts: [counts[0], counts[0]],
+    past: [past[0], past[0]],
+  };
 }
 
 /** Rows by prompt: those that continue the same prompt of the same job together, in order. */

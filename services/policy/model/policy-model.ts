@@ -128,9 +128,9 @@ export class PolicyModel {
   }
 
   /** Geometry of a cache for this model. */
-  geometry(maxRows: number): CacheGeometry {
+  geometry(): Omit<CacheGeometry, "maxRows"> {
     const { layers, heads, hiddenSize, positions } = this.config;
-    return { layers, heads, headSize: hiddenSize / heads, maxRows, maxTime: positions };
+    return { layers, heads, headSize: hiddenSize / heads, maxTime: positions };
   }
 
   /** Weights on the engine, by name; wrapped without a copy on cpu, so the caller gives the arrays away. */
