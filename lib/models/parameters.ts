@@ -159,6 +159,10 @@ function gpt2Specs(config: Gpt2Config): ParameterSpec[] {
     );
   }
   specs.push(...norm("transformer.ln_f", d));
+  // tied by default: the output layer is then the embedding itself
+  if (config.json.tie_word_embeddings === false) {
+    specs.push(embedding("lm_head.weight", config.vocabSize, d, std));
+  }
   return specs;
 }
 

@@ -172,6 +172,21 @@ describe("GPT-2 on weights by rule", () => {
     }
   });
 
+  it("reads an output layer of its own where the config unties it", async () => {
+    const untied = await ruleModel({ tie_word_embeddings: false });
+    const inputs = { input_ids: int64([IDS]), position_ids: int64([[0, 1, 2, 3, 4]]) };
+    const out = await untied.run(statesGraph(untied.config), inputs);
+    const tied = await model.run(statesGraph(model.config), inputs);
+    assertClose(out["hidden.2"], tied["hidden.2"], 0);
+    const head = untied.weights.get("lm_head.weight")!.data as Float32Array;
+    const hidden = row(out["hidden.2"], 4, 8);
+    const expected = Array.from({ length: 13 }, (_, id) =>
+      row(head, id, 8).reduce((sum, w, i) => sum + w * hidden[i], 0),
+    );
+    assertClose(row(out.logits, 4, 13), expected, TOLERANCE);
+    await untied.close();
+  });
+
   it("leaves nothing alive in the engine", () => {
     const { liveTensors, programs, leaked } = model.engine.stats();
     assert.deepEqual(
