@@ -30,11 +30,11 @@ export function splitWords(text: string): string[] {
   return text.match(PIECES) ?? [];
 }
 
-const PRINTABLE_ASCII = /^[!-~]*$/;
+const ASCII = /^[ -~]*$/;
 
 /** A piece of text in byte characters. */
 export function toByteChars(piece: string): string {
-  if (PRINTABLE_ASCII.test(piece)) return piece;
+  if (ASCII.test(piece)) return piece.replaceAll(" ", BYTE_CHARS[0x20]!);
   let out = "";
   for (const byte of Buffer.from(piece, "utf8")) out += BYTE_CHARS[byte];
   return out;
