@@ -1,0 +1,81 @@
+/**
+ * @file The newest results as Markdown, and docs/performance.md with them put in. Pure, but for the last function.
+ */
+import { readFile, writeFile } from "node:fs/promises";
+import type { Result } from "./results.js";
+import type { ResultRow } from "./rows.js";
+import { peerCell, percent, readable, spread } from "./table.js";
+
+const BEGIN = "<!-- results: begin; written by `npm run bench -- --render` -->";
+const END = "<!-- results: end -->";
+
+/** A section for each result: where it was measured, and a table. */
+export function resultsMarkdown(results: readonly Result[]): string {
+  if (results.length === 0) return "No results are kept in `bench/results` yet.";
+  return results.map(sectionOf).join("\n\n");
+}
+
+function sectionOf(result: Result): string {
+  const {
+    name,
+    title,
+    date,
+    commit,
+    machine,
+    versions,
+    ceiling,
+    peers,
+    rows,
+    notes,
+    threads,
+    device,
+    rounds,
+  } = result;
+  const variants = [...new Set(peers.map(({ variant }) => variant ?? "peer"))];
+  const heads = [
+    "case",
+    "",
+    "median",
+    "min … max",
+    "of ceiling",
+    ...variants.map((variant) => `${variant} (ratio)`),
+  ];
+  const cells = (row: ResultRow) => [
+    row.case,
+    row.metric,
+    `${readable(row.median)} ${row.unit}`,
+    spread(row),
+    percent(row.share),
+    ...variants.map((variant) => peerCell(result, row, variant)),
+  ];
+  const used = Object.entries(versions).map(([what, version]) => `${what} ${version}`);
+  const turns = rounds > 1 ? `, in ${rounds} turns with peers` : "";
+  return [
+    `### ${name}`,
+    "",
+    `${title[0].toUpperCase()}${title.slice(1)}. ${date.slice(0, 10)}, commit ${commit}; ${machine.cpu}, ${threads} threads on ${machine.cores} cores (${device})${turns}; load before: ${machine.load}. Ceiling: ${readable(ceiling.median)} GFLOP/s (${readable(ceiling.min)} … ${readable(ceiling.max)}) at ${ceiling.shape}.`,
+    "",
+    line(heads),
+    line(heads.map((_, i) => (i < 2 ? "---" : "---:"))),
+    ...rows.map((row) => line(cells(row))),
+    "",
+    ...notes.map((note) => `* ${note}`),
+    ...(notes.length > 0 ? [""] : []),
+    `<sub>${used.join(" · ")}</sub>`,
+  ].join("\n");
+}
+
+const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
+
+/** A document with the text between its two markers replaced. Throws where it has no markers. */
+export function withResults(document: string, markdown: string): string {
+  const [begin, end] = [document.indexOf(BEGIN), document.indexOf(END)];
+  if (begin < 0 || end < begin) throw new Error(`the document lacks the lines ${BEGIN} and ${END}`);
+  return `${document.slice(0, begin + BEGIN.length)}\n\n${markdown}\n\n${document.slice(end)}`;
+}
+
+/** Puts results into a document. */
+export async function renderInto(path: string, results: readonly Result[]): Promise<void> {
+  const document = await readFile(path, "utf8");
+  await writeFile(path, withResults(document, resultsMarkdown(results)));
+}
