@@ -67,6 +67,18 @@ export const RUN_METRICS: Readonly<Record<string, RunMetric>> = {
     "Mean raw score of one reward term, before sign, normalisation, clip and weight.",
     "mean_i score_i of the term",
   ),
+  "reward/{term}/std": reward(
+    "1",
+    "How much the raw scores of one term differ within the batch; 0 for long is a term that teaches nothing.",
+    "√(Σ_i (score_i − mean score)² / (n − 1)) over the n samples that the term scored",
+  ),
+  "reward/{term}/failed": reward("samples", "Samples that one term could not score.", "count"),
+  "reward/{term}/good": reward(
+    "1",
+    "Mean raw score of one term over the samples that carried the first control token.",
+    "mean score_i over samples with the token",
+    "where a sample of the batch drew it",
+  ),
 
   "rollout/failed": rollout(
     "samples",
@@ -93,7 +105,8 @@ export const RUN_METRICS: Readonly<Record<string, RunMetric>> = {
   "rollout/logprob_gap": rollout(
     "nats",
     "How far sampler and learner disagree on the same tokens; above rounding, they hold different weights or read prompts differently (with `maxStaleness: 1`: how stale the samples are).",
-    "mean over all response tokens of |sampler's ℓ − learner's ℓ|",
+    "mean over all response tokens of |sampler's ℓ − learner's ℓ|, before the step",
+    "unless `responseIncludesQuery`",
   ),
   "tokens/queries_len_mean": rollout(
     "tokens",
@@ -174,6 +187,16 @@ export const RUN_METRICS: Readonly<Record<string, RunMetric>> = {
     "1",
     "Share of tokens whose policy loss was clipped.",
     "⟨share of t where the clipped candidate is strictly larger⟩",
+  ),
+  "ppo/policy/ratio_min": ppo(
+    "1",
+    "Smallest probability ratio of a token; far below 1 together with a large maximum: the updates are too large, or the old log-probabilities are not the sampler's.",
+    "min over the tokens of all minibatches of r",
+  ),
+  "ppo/policy/ratio_max": ppo(
+    "1",
+    "Largest probability ratio of a token.",
+    "max over the tokens of all minibatches of r",
   ),
   "ppo/policy/advantages_mean": ppo("1", "Mean whitened advantage; about 0.", "⟨mean_t Â_t⟩"),
   "ppo/returns/mean": ppo("1", "Mean return.", "⟨mean_t R_t⟩, R = advantage before whitening + v"),
@@ -262,7 +285,6 @@ function supervisedMetrics(name: string, counted: string, loss: string): Record<
 
 /** The catalogue's entry of a metric's name, patterns included; undefined where there is none. */
 export function runMetricOf(name: string): RunMetric | undefined {
-  return (
-    RUN_METRICS[name] ?? (/^reward\/[a-z][a-z0-9_]*$/.test(name) ? RUN_METRICS["reward/{term}"] : undefined)
-  );
+  const part = /^reward\/[a-z][a-z0-9_]*(\/[a-z]+)?$/.exec(name);
+  return RUN_METRICS[name] ?? (part ? RUN_METRICS[`reward/{term}${part[1] ?? ""}`] : undefined);
 }

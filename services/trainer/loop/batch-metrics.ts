@@ -1,8 +1,9 @@
 /** @file The metrics of one PPO batch beside those of the PPO step: rewards, lengths, staleness, times. Pure. */
 
 import { meanOf } from "../evaluate/statistics.js";
-import type { Statistics } from "../ppo/stats.js";
+import type { MinibatchStats, Statistics } from "../ppo/stats.js";
 import type { PpoRunConfig } from "../run-config.js";
+import type { LearnedBatch } from "./learn-batch.js";
 import type { ScoredBatch, ScoredSample } from "./rollout-stage.js";
 
 /** Numbers of a PPO step's statistics; vectors stay out of metrics.jsonl. */
@@ -10,6 +11,37 @@ export function scalarsOf(statistics: Statistics): Record<string, number> {
   return Object.fromEntries(
     Object.entries(statistics).filter(([, value]) => typeof value === "number"),
   ) as Record<string, number>;
+}
+
+/** All metrics of a step but the loop's own times. `version` is that of the learner's weights before it. */
+export function stepMetrics(
+  config: Pick<PpoRunConfig, "control" | "ppo">,
+  batch: ScoredBatch,
+  learned: readonly ScoredSample[],
+  { result, policyLogprobs }: LearnedBatch,
+  version: number,
+): Record<string, number> {
+  return {
+    ...scalarsOf(result.stats),
+    ...ratioBounds(result.minibatches),
+    ...rolloutMetrics(config, batch, learned, version),
+    // a response that repeats its query is seen by the learner in another context than the sampler's
+    ...(config.ppo.responseIncludesQuery
+      ? {}
+      : { "rollout/logprob_gap": logprobGap(learned, policyLogprobs) }),
+  };
+}
+
+/** The smallest and the largest ratio of any token in any minibatch of the step. */
+function ratioBounds(minibatches: readonly MinibatchStats[]): Record<string, number> {
+  let [low, high] = [Number.POSITIVE_INFINITY, 0];
+  for (const { ratio } of minibatches) {
+    for (const value of ratio) {
+      low = Math.min(low, value); // NaN stays NaN
+      high = Math.max(high, value);
+    }
+  }
+  return { "ppo/policy/ratio_min": low, "ppo/policy/ratio_max": high };
 }
 
 /** Metrics of the rollout. A control token that no sample drew has no metric in this batch. */
@@ -42,8 +74,14 @@ export function rolloutMetrics(
     const own = learned.filter(({ sample }) => token !== undefined && sample.control === token);
     if (own.length > 0) metrics[name] = meanOf(own.map(rewardOf));
   }
-  for (const name of Object.keys(learned[0]?.reward.terms ?? {})) {
-    metrics[`reward/${name}`] = meanOf(learned.map(({ reward }) => reward.terms[name] as number));
+  for (const name of Object.keys(batch.samples[0]?.reward.terms ?? {})) {
+    const scoreOf = ({ reward }: ScoredSample) => reward.terms[name] as number;
+    const scores = batch.samples.map(scoreOf).filter((score) => !Number.isNaN(score));
+    metrics[`reward/${name}`] = meanOf(learned.map(scoreOf));
+    metrics[`reward/${name}/std`] = deviation(scores);
+    metrics[`reward/${name}/failed`] = batch.samples.length - scores.length;
+    const asked = learned.filter(({ sample }) => good !== undefined && sample.control === good);
+    if (asked.length > 0) metrics[`reward/${name}/good`] = meanOf(asked.map(scoreOf));
   }
   const tokens = batch.samples.reduce((sum, { sample }) => sum + sample.responseIds.length, 0);
   metrics["time/tokens_per_second"] = tokens / Math.max(batch.seconds.generate, 1e-9);

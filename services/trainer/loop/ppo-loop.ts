@@ -4,22 +4,21 @@
  */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { type PromptDataset, PythonRandom, Rng } from "../../../lib/dataset/index.js";
+import type { PromptDataset } from "../../../lib/dataset/index.js";
 import { gauge, histogram, withSpan } from "../../../lib/telemetry/index.js";
 import { RunFailedError, RunInterrupted } from "../errors.js";
 import type { HostParameter } from "../learner/parameter-store.js";
 import type { PolicyLearner } from "../learner/policy-learner.js";
-import { type EpochOrder, reshuffledOrder, shuffledOrder } from "../ppo/minibatches.js";
 import { PpoState } from "../ppo/state.js";
-import { type PpoStepResult, ppoStep } from "../ppo/step.js";
-import type { PpoSample } from "../ppo/types.js";
+import type { PpoStepResult } from "../ppo/step.js";
 import { buildBatch, type Encode } from "../rollout/prompts.js";
 import type { QaRow } from "../rollout/rows.js";
 import type { PpoRunConfig } from "../run-config.js";
 import type { RunContext } from "../runs/context.js";
 import { writeFileAtomic } from "../runs/files.js";
 import type { Moments } from "../scoring/compose.js";
-import { logprobGap, rolloutMetrics, scalarsOf } from "./batch-metrics.js";
+import { logprobGap, stepMetrics } from "./batch-metrics.js";
+import { learnBatch } from "./learn-batch.js";
 import { type LearnedModel, writeLearned } from "./policy-checkpoint.js";
 import type { PpoRunState } from "./ppo-state.js";
 import type { Publisher } from "./publishing.js";
@@ -89,8 +88,17 @@ export class PpoLoop {
     const before = publisher.version;
     context.phase(step, "learn", 0);
     const learning = performance.now();
-    const result = await withSpan("rlhf.learn", { attributes: { "rlhf.batch.size": learned.length } }, () =>
-      this.#learn(step, learned),
+    const learnt = await withSpan("rlhf.learn", { attributes: { "rlhf.batch.size": learned.length } }, () =>
+      learnBatch(
+        learner,
+        this.#config,
+        this.#ppo,
+        { step, version: before, learned },
+        {
+          onPolicy: (logprobs) => this.#checkPolicy(learned, logprobs, before),
+          onProgress: (share) => context.phase(step, "learn", share),
+        },
+      ),
     );
     const publishing = performance.now();
     context.phase(step, "publish", 0);
@@ -103,16 +111,14 @@ export class PpoLoop {
     });
     const done = performance.now();
     context.step(step, {
-      ...scalarsOf(result.stats),
-      ...rolloutMetrics(this.#config, batch, learned, before),
-      "rollout/logprob_gap": this.#checkPolicy(learned, result, before),
+      ...stepMetrics(this.#config, batch, learned, learnt, before),
       "time/learn": (publishing - learning) / 1000,
       "time/publish": (done - publishing) / 1000,
       "time/batch": (done - clock) / 1000,
     });
     histogram("rlhf.batch.duration").record((done - clock) / 1000);
     gauge("rlhf.run.step").record(step, { "rlhf.run": context.id });
-    if (this.#config.record) this.#record(step, batch, learned, result);
+    if (this.#config.record) this.#record(step, batch, learned, learnt.result);
 
     const how = last ? undefined : context.requested();
     if (last || how || step % this.#config.checkpoint.every === 0) {
@@ -158,46 +164,20 @@ export class PpoLoop {
     return learned;
   }
 
-  async #learn(step: number, learned: readonly ScoredSample[]): Promise<PpoStepResult> {
-    const { context, learner, publisher } = this.parts;
-    const { ppo, seed, maxStaleness } = this.#config;
-    const dropout = Rng.from(seed, "dropout", step);
-    let samples = learned.map(toPpoSample);
-    if (maxStaleness > 0) {
-      // off-policy by up to one version: the ratio is taken against the policy that sampled
-      const passes = await learner.forwardPass(samples, { full: ppo.klPenalty === "full", dropout });
-      samples = samples.map((sample, i) => ({
-        ...sample,
-        rollout: {
-          ...(passes[i] as (typeof passes)[number]),
-          logprobs: (learned[i] as ScoredSample).sample.samplerLogprobs,
-        },
-      }));
-    }
-    return ppoStep(learner, { samples, weightVersion: publisher.version }, ppo, {
-      state: this.#ppo,
-      order: epochOrder(this.#config, step),
-      dropout,
-      onMinibatch: ({ done, total }) => context.phase(step, "learn", done / total),
-    });
-  }
-
-  /**
-   * Mean gap between the sampler's and the learner's log-probabilities of the same tokens, where both hold the same weights.
-   * Throws RunFailedError at the first batch if they do not agree.
-   */
-  #checkPolicy(learned: readonly ScoredSample[], result: PpoStepResult, version: number): number {
-    const gap = logprobGap(learned, result.experience.logprobs);
+  /** Throws RunFailedError at the first batch if sampler and learner do not agree on the same tokens under the same weights. */
+  #checkPolicy(learned: readonly ScoredSample[], logprobs: readonly Float32Array[], version: number): void {
     const comparable =
-      this.#config.maxStaleness === 0 && learned.every(({ sample }) => sample.weightVersion === version);
-    if (!this.#checkedPolicy && comparable && gap > MAX_LOGPROB_GAP) {
+      !this.#config.ppo.responseIncludesQuery &&
+      learned.every(({ sample }) => sample.weightVersion === version);
+    if (!comparable || this.#checkedPolicy) return;
+    const gap = logprobGap(learned, logprobs);
+    if (gap > MAX_LOGPROB_GAP) {
       throw new RunFailedError(
         "LOGPROB_MISMATCH",
         `policy servers and learner disagree on the log-probability of the same tokens by ${gap.toPrecision(3)} nats on average (at most ${MAX_LOGPROB_GAP} is rounding): they hold different weights or read the prompt differently`,
       );
     }
     this.#checkedPolicy = true;
-    return gap;
   }
 
   async #checkpoint(
@@ -248,29 +228,4 @@ export class PpoLoop {
       }),
     );
   }
-}
-
-/** The order of a step's epochs, drawn from (seed, step). */
-function epochOrder({ ppo, seed }: PpoRunConfig, step: number): EpochOrder {
-  const rng = Rng.from(seed, "minibatch-order", step);
-  return ppo.profile === "default" ? shuffledOrder(rng) : reshuffledOrder(new PythonRandom(rng.int(2 ** 32)));
-}
-
-function toPpoSample({
-  sample,
-  reward,
-  query,
-  response,
-  refLogprobs,
-  refFullLogprobs,
-}: ScoredSample): PpoSample {
-  if (reward.outcome.kind !== "scored") throw new Error("a sample that failed can't be learned from");
-  return {
-    query,
-    response,
-    score: reward.outcome.score,
-    refLogprobs,
-    ...(refFullLogprobs ? { refFullLogprobs } : {}),
-    weightVersion: sample.weightVersion,
-  };
 }

@@ -31,6 +31,8 @@ export interface PpoStepContext {
   order: EpochOrder;
   /** Randomness of value-head dropout; needed where `valueHeadDropout` is on. */
   dropout?: UniformSource;
+  /** Called with what the policy said of each response before any update; what it throws ends the step with nothing changed. */
+  onRollouts?: (rollouts: readonly Rollout[]) => void;
   /** Called after each minibatch. */
   onMinibatch?: (progress: MinibatchProgress) => void;
 }
@@ -99,6 +101,7 @@ class Step {
     this.#model.check(samples, "samples");
     const clock = new Stopwatch();
     const rollouts = await this.#rollouts();
+    this.#context.onRollouts?.(rollouts);
     clock.lap("time/ppo/forward_pass");
 
     const scores = new RunningMoments();
