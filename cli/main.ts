@@ -6,6 +6,7 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { RpcError } from "../lib/rpc/index.js";
 import { buildVersion } from "../lib/rpc/server-info.js";
+import { dashboard } from "./commands/dashboard.js";
 import { demo } from "./commands/demo.js";
 import { doctor } from "./commands/doctor.js";
 import { bertscore, generate, score } from "./commands/models.js";
@@ -159,6 +160,15 @@ function program(): Command {
   withRun(runs.command("resume").description("go on with a run from its newest good checkpoint"))
     .addHelpText("after", example("rlhf runs resume RUN"))
     .action(act((out, id, options) => resume(id, options, out)));
+
+  root
+    .command("dashboard")
+    .description("show runs in a browser: curves, batches and samples, live")
+    .option("--runs-dir <dir>", "directory of the runs", "runs")
+    .option("--listen <address>", "address to serve on; port 0 takes a free one", "127.0.0.1:8080")
+    .option("--insecure", "allow an address that other machines can reach")
+    .addHelpText("after", example("rlhf dashboard --runs-dir runs"))
+    .action(act((out, options) => dashboard(options, out)));
 
   connected(root.command("doctor").description("check this machine and servers, and say what is wrong"))
     .argument("[address...]", "host:port, or service=host:port to say what it should be")

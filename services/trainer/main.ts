@@ -18,7 +18,28 @@ const DRAIN_GRACE_MS = 25_000;
 const schema = serviceSchema({
   runsDir: z.string().default("runs").describe("directory of the runs"),
   maxRuns: z.int().min(1).default(1).describe("most runs at work at a time"),
+  dashboardListen: z
+    .string()
+    .optional()
+    .describe("serve the dashboard here, e.g. 127.0.0.1:8080; --insecure allows more than loopback"),
 });
+
+interface Dashboard {
+  readonly url: string;
+  close(): Promise<void>;
+}
+
+/** The dashboard reads run directories and knows no service; they meet at run time, as the command line and services do. */
+function loadDashboard(): Promise<{
+  startDashboard(options: {
+    runsDirectory: string;
+    listen: string;
+    insecure: boolean;
+    onError: (error: Error) => void;
+  }): Promise<Dashboard>;
+}> {
+  return import(new URL("../../dashboard/server.js", import.meta.url).href);
+}
 
 /** Runs the service with command-line flags, without the program's own name. */
 export async function main(argv: readonly string[]): Promise<void> {
@@ -27,7 +48,8 @@ export async function main(argv: readonly string[]): Promise<void> {
     return;
   }
   const configure = () => parseServiceArgs("trainer", argv, schema);
-  await runService("trainer", configure, ({ runsDir, maxRuns }, { log }) => {
+  await runService("trainer", configure, ({ runsDir, maxRuns, dashboardListen, insecure }, { log }) => {
+    let dashboard: Dashboard | undefined;
     const runs = new RunManager({
       runsDirectory: resolve(runsDir),
       runners: { ppo: runPpo, sft: runSft, reward: runReward },
@@ -37,8 +59,21 @@ export async function main(argv: readonly string[]): Promise<void> {
     return {
       services: [trainerService(runs, new Evaluator(runs), process.cwd())],
       limits: { maxReceiveBytes: 4 << 20 },
-      load: async () => {},
-      close: () => runs.drain(DRAIN_GRACE_MS),
+      load: async () => {
+        if (dashboardListen === undefined) return;
+        const { startDashboard } = await loadDashboard();
+        dashboard = await startDashboard({
+          runsDirectory: resolve(runsDir),
+          listen: dashboardListen,
+          insecure,
+          onError: (error) => log.error({ err: error }, "dashboard"),
+        });
+        log.info({ url: dashboard.url }, "dashboard");
+      },
+      close: async () => {
+        await runs.drain(DRAIN_GRACE_MS);
+        await dashboard?.close();
+      },
     };
   });
 }
