@@ -36,6 +36,7 @@ export class HealthProbe {
     this.#answers.set(name, answers);
     const client = createClient(Health, address, { deadlineMs: 10_000, retry: false, healthCheck: false });
     try {
+      await client.check({ service: "" }); // connects
       while (!this.#stop.signal.aborted) {
         const started = performance.now();
         const { status } = await client.check({ service: "" });

@@ -8,7 +8,9 @@ import { BYTE_CHARS } from "../lib/tokenizer/byte-level.js";
 import type { TokenizerFiles } from "../lib/tokenizer/index.js";
 
 const SYLLABLES = Array.from("bdfghjklmnprstvwyz").flatMap((c) => Array.from("aeiou", (v) => c + v));
-const PAIRS = SYLLABLES.length ** 2;
+/** How many words have two syllables; they have the first numbers. */
+export const SHORT_WORDS = SYLLABLES.length ** 2;
+
 const SPACE = "Ġ"; // how byte-level BPE writes a space
 
 /** The word with this number: first all words of two syllables, then those of three, each in a scrambled order. */
@@ -19,11 +21,11 @@ export function wordAt(index: number): string {
 // the factors are primes that do not divide the number of words, so every word comes once
 function syllablesOf(index: number): string[] {
   const n = SYLLABLES.length;
-  if (index < PAIRS) {
-    const code = (index * 7919) % PAIRS;
+  if (index < SHORT_WORDS) {
+    const code = (index * 7919) % SHORT_WORDS;
     return [SYLLABLES[Math.floor(code / n)], SYLLABLES[code % n]];
   }
-  const code = ((index - PAIRS) * 104_729) % (PAIRS * n);
+  const code = ((index - SHORT_WORDS) * 104_729) % (SHORT_WORDS * n);
   return [SYLLABLES[Math.floor(code / n / n)], SYLLABLES[Math.floor(code / n) % n], SYLLABLES[code % n]];
 }
 
@@ -56,7 +58,7 @@ export function sentence(
   { known, unknown = 0 }: { known: number; unknown?: number },
 ): string {
   const word = () =>
-    wordAt(rng.uniform() < unknown ? Math.max(known, PAIRS) + rng.int(100_000) : rng.int(known));
+    wordAt(rng.uniform() < unknown ? Math.max(known, SHORT_WORDS) + rng.int(100_000) : rng.int(known));
   return Array.from({ length: count }, word).join(" ");
 }
 

@@ -4,7 +4,7 @@
  */
 import { Rng } from "../lib/dataset/index.js";
 import type { Tokenizer } from "../lib/tokenizer/index.js";
-import { wordAt } from "./words.js";
+import { SHORT_WORDS, wordAt } from "./words.js";
 
 const SEED = 7;
 
@@ -14,17 +14,23 @@ export interface RowLengths {
   readonly newTokens: number;
 }
 
-/** Lengths of a ragged batch: quantiles of a skewed distribution, so that any number of rows has the same spread. */
+/**
+ * Lengths of a ragged batch: quantiles of skewed distributions, so that any number of rows has the same spread. A row has more new
+ * tokens than its question has words, as the notebook's rule asks, which counts question and answer.
+ */
 export function raggedLengths(rows: number, scale = 1): RowLengths[] {
-  const order = Array.from({ length: rows }, (_, i) => i);
-  Rng.from(SEED, "lengths").shuffle(order);
-  return order.map((other, i) => {
-    const [u, v] = [(i + 0.5) / rows, (other + 0.5) / rows];
-    return {
-      prompt: Math.round(scale * (10 + 13 * -Math.log(1 - u))),
-      newTokens: Math.max(2, Math.round(scale * (13 + 115 * v ** 1.46))),
-    };
-  });
+  const quantiles = Array.from({ length: rows }, (_, i) => (i + 0.5) / rows);
+  const prompts = quantiles.map((u) => Math.max(8, Math.round(scale * (10 + 13 * -Math.log(1 - u)))));
+  const newTokens = quantiles.map((u) => Math.max(6, Math.round(scale * (13 + 115 * u ** 1.46))));
+  Rng.from(SEED, "lengths").shuffle(newTokens);
+  for (const [i, prompt] of prompts.entries()) {
+    if (newTokens[i] >= prompt) continue;
+    // trade with the shortest prompt that can do with fewer
+    const other = prompts.findIndex((each, j) => newTokens[j] >= prompt && newTokens[i] >= each);
+    if (other < 0) newTokens[i] = prompt;
+    else [newTokens[i], newTokens[other]] = [newTokens[other], newTokens[i]];
+  }
+  return prompts.map((prompt, i) => ({ prompt, newTokens: newTokens[i] }));
 }
 
 /** `count` token ids of a vocabulary. */
@@ -54,7 +60,8 @@ export function qaRows(
   return lengths.map(({ prompt, newTokens }, row) => {
     const rng = Rng.from(SEED, "row", row);
     const word = () => wordAt(rng.int(known));
-    const question = [word()];
+    // without a space before it the first word is one token a syllable: two of them, so that lengths come out exactly
+    const question = [wordAt(rng.int(Math.min(known, SHORT_WORDS)))];
     const tokens = () =>
       overhead + tokenizer.encode(question.join(" "), { addSpecialTokens: false }).ids.length;
     while (tokens() < prompt) question.push(word());

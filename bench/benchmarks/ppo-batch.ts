@@ -18,7 +18,8 @@ import { addHealthRows } from "./health.js";
 
 type Profile = "notebook" | "default";
 
-const CONTROL = ["[good]", "[bad]"];
+/** Control tokens of the run; both take as many of the policy's tokens. */
+const CONTROL = ["[good]", "[poor]"];
 
 /** Between two health checks of a service: rarely enough to cost the batch nothing. */
 const PROBE_MS = 200;
@@ -87,6 +88,7 @@ async function runProfile(bench: Bench, profile: Profile): Promise<void> {
     batches: 1 + runs,
     config: {
       ppo: ppoOptions(bench, profile),
+      control: { tokens: CONTROL },
       generation: { doSample: true, topK: 1, repetitionPenalty: REPETITION_PENALTY },
     },
   });
