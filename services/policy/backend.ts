@@ -22,6 +22,9 @@ import type { ScoreOutcome } from "./scoring/scorer.js";
 import type { PolicyBackend } from "./service.js";
 import type { PolicyWorker } from "./worker.js";
 
+/** How long the worker may take to send its last spans. */
+const FLUSH_MS = 3000;
+
 /** A worker and what is known of it. */
 export class PolicyHost implements PolicyBackend {
   readonly #host: ModelHost<PolicyWorker>;
@@ -136,6 +139,8 @@ export class PolicyHost implements PolicyBackend {
   /** Ends the worker. */
   async close(): Promise<void> {
     for (const stop of this.#stopMetrics) stop();
+    // a worker that is gone or hangs has nothing to say any more
+    await this.#host.call("flush", {}, { deadline: Date.now() + FLUSH_MS }).catch(() => undefined);
     await this.#host.close();
   }
 

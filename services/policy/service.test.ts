@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { FinishReason, PolicyService } from "../../lib/api/gen/rlhf/policy/v1/policy_pb.js";
 import type { Tensor } from "../../lib/api/gen/rlhf/types/v1/types_pb.js";
+import { runReadmeExample } from "../../lib/config/readme-example.js";
 import { createClient } from "../../lib/rpc/client.js";
 import { RpcError } from "../../lib/rpc/rpc-error.js";
 import { failService, type ServiceProcess, startService } from "../../lib/rpc/testing/service-process.js";
@@ -349,6 +350,52 @@ describe("policy service", function () {
     const prompts = new Array<object>(512).fill(byIds([5, 6]));
     const call = client.generate({ prompts, options: { maxNewTokens: 120 } }, { deadlineMs: 60 });
     assert.equal((await failure(call)).status, "DEADLINE_EXCEEDED");
+  });
+});
+
+describe("services/policy/README.md", () => {
+  it("opens with an example that runs", async () => {
+    const server = await start();
+    process.env.POLICY_ADDRESS = server.address;
+    try {
+      const { text, version, seed } = await runReadmeExample("services/policy");
+      assert.deepEqual([typeof text, version, seed], ["string", 0n, 7n]);
+    } finally {
+      delete process.env.POLICY_ADDRESS;
+      await server.stop();
+    }
+  });
+});
+
+describe("a policy server under more load than it may take", function () {
+  this.timeout(60_000);
+
+  it("refuses the surplus at once, says when to come back, and answers what it took", async () => {
+    const server = await start("--max-rows", "2", "--queue-sequences", "2");
+    const client = connect(server.address);
+    const [{ options: golden, new_ids }] = EXPECTED.generate;
+    const calls = Array.from({ length: 30 }, () =>
+      client.generate({ prompts: [byIds(EXPECTED.input_ids[0])], options: options(golden) }),
+    );
+    const outcomes = await Promise.allSettled(calls);
+    const refused = outcomes.flatMap((each) => (each.status === "rejected" ? [each.reason as RpcError] : []));
+    const answered = outcomes.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
+    assert.ok(
+      refused.length > 0 && answered.length >= 4,
+      `${refused.length} refused, ${answered.length} answered`,
+    );
+    for (const error of refused) {
+      assert.equal(error.status, "RESOURCE_EXHAUSTED");
+      assert.ok(error.retryAfterMs! > 0);
+    }
+    for (const { sequences } of answered) assert.deepEqual(sequences[0].tokens?.ids, new_ids[0]);
+    const tooMany = await failure(client.generate({ prompts: new Array<object>(3).fill(byIds([5])) }));
+    assert.deepEqual(
+      [tooMany.status, tooMany.violations[0].field],
+      ["INVALID_ARGUMENT", "options.num_return_sequences"],
+    );
+    client.close();
+    assert.equal(await server.stop(), 0);
   });
 });
 

@@ -75,6 +75,8 @@ export class TestPolicy {
     readonly store: WeightStore,
     readonly decoder: Decoder,
     readonly weights: ReadonlyMap<string, Float32Array>,
+    /** Errors that failed a lane. */
+    readonly failures: unknown[],
   ) {}
 
   static async create(limits: Partial<DecoderLimits> = {}, maxHeld?: number): Promise<TestPolicy> {
@@ -84,15 +86,18 @@ export class TestPolicy {
     const kept = new Map([...checkpoint.tensors].map(([name, data]) => [name, data.slice()]));
     store.swap({ version: 0, digest: checkpoint.digest, tensors: model.upload(checkpoint.tensors) });
     const all = { ...LIMITS, ...limits };
+    const failures: unknown[] = [];
     let decoder: Decoder;
     try {
-      decoder = new Decoder(model.engine, model, store, model.geometry(), all, () => new Uint8Array());
+      decoder = new Decoder(model.engine, model, store, model.geometry(), all, () => new Uint8Array(), {
+        failed: (error) => failures.push(error),
+      });
     } catch (error) {
       store.close();
       await model.close();
       throw error;
     }
-    return new TestPolicy(model, store, decoder, kept);
+    return new TestPolicy(model, store, decoder, kept, failures);
   }
 
   /** Swaps in weights of a version: all tensors scaled by a factor that depends on it. */

@@ -12,7 +12,7 @@ import { silentLog } from "../../lib/rpc/log.js";
 import { RpcError } from "../../lib/rpc/rpc-error.js";
 import { type ServiceProcess, startService } from "../../lib/rpc/testing/service-process.js";
 import { until } from "../../lib/rpc/testing/until.js";
-import { findNatsServer, openWeightsBus, startNatsServer } from "../../lib/weights/index.js";
+import { findNatsServer, openWeightsBus, startNatsServer, type WeightsBus } from "../../lib/weights/index.js";
 import { PolicyHost } from "./backend.js";
 import type { GenerateCall, WorkerConfig } from "./protocol.js";
 import { EXPECTED, GOLDEN, versionedCheckpoint, versionedWeights } from "./testing.js";
@@ -21,6 +21,13 @@ const MAIN = new URL("./main.js", import.meta.url);
 const ADMIN = ["--admin-listen", "127.0.0.1:0"];
 
 const servers: ServiceProcess[] = [];
+const buses: WeightsBus[] = [];
+
+async function openBus(url: string, run: string): Promise<WeightsBus> {
+  const bus = await openWeightsBus(url, { run, model: "policy" });
+  buses.push(bus);
+  return bus;
+}
 
 async function start(...args: string[]): Promise<ServiceProcess> {
   const common = ["--model", GOLDEN, "--threads", "1", "--log-level", "error"];
@@ -57,7 +64,9 @@ before(async () => {
   folder = await mkdtemp(join(tmpdir(), "rlhf-policy-"));
 });
 after(async () => {
-  await Promise.all(servers.map((server) => server.stop())); // what a failed test left running
+  // what a failed test left running
+  await Promise.all(servers.map((server) => server.stop()));
+  await Promise.all(buses.map((bus) => bus.close()));
   await rm(folder, { recursive: true });
 });
 
@@ -154,9 +163,9 @@ describe("weights loaded by hand", function () {
   });
 });
 
-const buses: ("file" | "nats")[] = (await findNatsServer()) ? ["file", "nats"] : ["file"];
+const kinds: ("file" | "nats")[] = (await findNatsServer()) ? ["file", "nats"] : ["file"];
 
-for (const kind of buses) {
+for (const kind of kinds) {
   describe(`weights from the bus: ${kind}`, function () {
     this.timeout(60_000);
     let url: string;
@@ -169,10 +178,13 @@ for (const kind of buses) {
         stopNats = () => nats.stop();
       }
     });
-    after(() => stopNats());
+    after(async () => {
+      await Promise.all(buses.splice(0).map((bus) => bus.close()));
+      await stopNats();
+    });
 
     it("are taken up as they are published, by who is there and by who comes late; damaged ones are not", async () => {
-      const bus = await openWeightsBus(url, { run: "r1", model: "policy" });
+      const bus = await openBus(url, "r1");
       const early = await start("--weights", url, "--run", "r1");
       const client = policyClient(early.address);
       const served = async () => Number((await client.getInfo({})).model!.weights!.version);
@@ -209,7 +221,6 @@ for (const kind of buses) {
       lateClient.close();
       assert.equal(await early.stop(), 0);
       assert.equal(await late.stop(), 0);
-      await bus.close();
     });
   });
 }
@@ -278,7 +289,7 @@ describe("the worker of a policy server", function () {
 
   it("does not answer with older weights than before it was killed: it waits for the bus", async () => {
     const url = `file:${join(folder, "kill-bus")}`;
-    const bus = await openWeightsBus(url, { run: "r", model: "policy" });
+    const bus = await openBus(url, "r");
     const { object } = await bus.publish(await versionedWeights(4), { version: 4 });
     const host = await startHost({ bus: { url, run: "r" } });
     assert.equal(host.facts().weights.serving.version, 4);
@@ -298,7 +309,6 @@ describe("the worker of a policy server", function () {
     await bus.publish(await versionedWeights(5), { version: 5 });
     await until(() => back, 10_000);
     assert.equal(host.facts().weights.serving.version, 5);
-    await bus.close();
   });
 
   it("stops computing when a caller goes away, and counts nothing afterwards", async () => {

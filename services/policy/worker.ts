@@ -5,7 +5,7 @@
 
 import type { WorkerCall } from "../../lib/rpc/serve-worker.js";
 import { serveWorker, type WorkerControl } from "../../lib/rpc/serve-worker.js";
-import { startTelemetry } from "../../lib/telemetry/index.js";
+import { startTelemetry, type Telemetry } from "../../lib/telemetry/index.js";
 import { histogram } from "../../lib/telemetry/instruments.js";
 import { loadTokenizer } from "../../lib/tokenizer/index.js";
 import { followBus } from "./bus-following.js";
@@ -31,13 +31,15 @@ import { createTokenBytes } from "./text-pieces.js";
 /** The worker's methods; the front process types its calls by them. */
 export type PolicyWorker = ReturnType<typeof methods>;
 
-function methods(parts: GenerateParts, scorer: Scorer, weights: WeightsManager) {
+function methods(parts: GenerateParts, scorer: Scorer, weights: WeightsManager, telemetry: Telemetry) {
   return {
     generate: (call: GenerateCall, context: WorkerCall) => generate(parts, call, context),
     logprobs: (call: LogProbsCall, { signal, deadline }: WorkerCall) =>
       scorer.score({ ...call, signal, deadline }),
     load: (call: LoadCall) => weights.load(call),
     rollback: ({ version }: RollbackCall) => weights.rollback(version),
+    /** Sends what telemetry still holds; the process is about to be ended. */
+    flush: (_: object) => telemetry.shutdown(),
   };
 }
 
@@ -48,7 +50,13 @@ const runs = histogram("rlhf.model.run.duration");
 const batches = histogram("rlhf.batch.size");
 
 async function load(config: WorkerConfig, worker: WorkerControl) {
-  const { log } = startTelemetry({ service: "policy", ...config.telemetry });
+  const { instance } = config.telemetry;
+  const telemetry = startTelemetry({
+    service: "policy",
+    ...config.telemetry,
+    instance: `${instance}/worker`,
+  });
+  const { log } = telemetry;
   const tokenizer = await loadTokenizer(config.model);
   const { model, checkpoint } = await PolicyModel.load({
     model: config.model,
@@ -91,7 +99,7 @@ async function load(config: WorkerConfig, worker: WorkerControl) {
 
   if (config.resume.loaded) await weights.load(config.resume.loaded);
   if (config.bus && !config.pinned) {
-    await followBus(config.bus, { model, store, weights, instance: config.telemetry.instance, log });
+    await followBus(config.bus, { model, store, weights, instance, log });
   }
   await reached(store, config.resume.version);
   reportStats(worker, () => ({
@@ -100,7 +108,10 @@ async function load(config: WorkerConfig, worker: WorkerControl) {
     engine: { liveTensors: model.engine.stats().liveTensors, bytes: model.engine.stats().bytes },
   }));
   const info: PolicyFacts = { ...model.facts, defaults, weights: weights.status() };
-  return { methods: methods({ decoder, tokenizer, tokenBytes, defaults, bounds }, scorer, weights), info };
+  return {
+    methods: methods({ decoder, tokenizer, tokenBytes, defaults, bounds }, scorer, weights, telemetry),
+    info,
+  };
 }
 
 /** Waits until the weights are at least of this version: a worker that replaces another never serves older ones. */

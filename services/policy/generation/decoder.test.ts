@@ -355,6 +355,28 @@ describe("the decoder and changing weights", () => {
     assert.deepEqual({ tensors, programs, leaked }, { tensors: 0, programs: 0, leaked: 0 });
   });
 
+  it("a request cancelled amid its prompts lets go of an old set of weights, and nothing fails", async () => {
+    const policy = await TestPolicy.create({ maxPromptTokens: 32 });
+    const cancel = new AbortController();
+    const prompts = [30, 3, 2].map((length) => new Array<number>(length).fill(5)); // a run each
+    const cancelled = policy.generate(
+      prompts,
+      { maxNewTokens: 5 },
+      {
+        signal: cancel.signal,
+        onTokens: () => {
+          if (cancel.signal.aborted) return;
+          policy.swap(1);
+          cancel.abort();
+        },
+      },
+    );
+    await assert.rejects(cancelled, { code: "CANCELLED" });
+    assert.equal((await policy.generate([[5, 6]], { maxNewTokens: 2 })).weights.version, 1);
+    assert.deepEqual(policy.failures, []);
+    await policy.close();
+  });
+
   it("demands are refused at once when the version is not held", async () => {
     const policy = await TestPolicy.create();
     policy.swap(4);

@@ -233,16 +233,18 @@ export class Decoder {
     const active = this.#active() + pending;
     if (active === 0) return true; // a single row always fits: the limits were checked at start
     if (active >= this.limits.maxRows) return false;
-    let bytes = 0;
-    for (const each of this.#lanes) {
-      const joining = admitted.get(each) ?? [];
-      const most = Math.max(0, ...joining.map(({ sequence }) => sequence.mostTokens));
-      bytes +=
-        each === lane
-          ? each.bytesWith(joining.length + 1, Math.max(most, mostTokens))
-          : each.bytesWith(joining.length, most);
-    }
-    return bytes <= this.limits.maxCacheBytes;
+    const bytes = () =>
+      this.#lanes.reduce((sum, each) => {
+        const joining = admitted.get(each) ?? [];
+        const most = Math.max(0, ...joining.map(({ sequence }) => sequence.mostTokens));
+        const one = each === lane ? 1 : 0;
+        return sum + each.bytesWith(joining.length + one, one ? Math.max(most, mostTokens) : most);
+      }, this.#idleCache?.bytes ?? 0);
+    if (bytes() <= this.limits.maxCacheBytes) return true;
+    // buffers kept from earlier requests may be larger than what is needed now
+    this.#idleCache?.release();
+    if (lane.size === 0 && !admitted.get(lane)?.length) lane.cache.release();
+    return bytes() <= this.limits.maxCacheBytes;
   }
 
   /** Runs part of a lane's work; an error fails every request in the lane and leaves the lane empty. */

@@ -100,6 +100,7 @@ export class Lane {
     if (rows.length === 0) return;
     const past = this.#filled();
     await this.cache.reserve(rows.length + this.#spare, Math.max(...past) + 1, past, this.mostTokens);
+    if (rows.every(({ job }) => job.ended)) return this.compact(); // and the weights may be gone
     const inputIds = BigInt64Array.from(rows, ({ sequence }) => BigInt(sequence.history.ids.at(-1)!));
     const batch: RolloutBatch = {
       rows: rows.length,
@@ -154,6 +155,7 @@ export class Lane {
 
   /** Each entry: the row at `first + i`, then the rows that continue the same prompt and need a copy of what was read. */
   async #readPrompts(group: readonly (readonly Row[])[], first: number): Promise<RowCopy[]> {
+    if (group.flat().every(({ job }) => job.ended)) return []; // and the weights may be gone
     const prompts = group.map(([{ sequence }]) => sequence.history.ids);
     const lengths = prompts.map((ids) => ids.length);
     const time = Math.max(...lengths);
