@@ -3,7 +3,7 @@
  * form as ours.
  */
 import { spawn } from "node:child_process";
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { packageRoot } from "../lib/config/package-root.js";
@@ -75,6 +75,7 @@ export async function runPeer(
     child.once("close", (code, signal) => resolve(code ?? signal ?? "unknown"));
   });
   await Promise.all([output, errors]);
+  await rm(inputFile, { force: true });
   if (status !== 0)
     throw new PeerError(`${script} ended with ${status}: ${words.trim().split("\n").slice(-6).join("\n")}`);
   return { rows, versions };

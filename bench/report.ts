@@ -5,14 +5,28 @@ import { readFile, writeFile } from "node:fs/promises";
 import type { Result } from "./results.js";
 import type { ResultRow } from "./rows.js";
 import { peerCell, percent, readable, spread } from "./table.js";
+import { targetReports } from "./targets.js";
 
 const BEGIN = "<!-- results: begin; written by `npm run bench -- --render` -->";
 const END = "<!-- results: end -->";
 
-/** A section for each result: where it was measured, and a table. */
+/** The targets, then a section for each result: where it was measured, and a table. */
 export function resultsMarkdown(results: readonly Result[]): string {
   if (results.length === 0) return "No results are kept in `bench/results` yet.";
-  return results.map(sectionOf).join("\n\n");
+  return [targetsOf(results), ...results.map(sectionOf)].join("\n\n");
+}
+
+function targetsOf(results: readonly Result[]): string {
+  const reports = targetReports(new Map(results.map((result) => [result.name, result])));
+  return [
+    "### Targets",
+    "",
+    "On 2 cores, as medians of the results below.",
+    "",
+    line(["what", "target", "measured", "met"]),
+    line(["---", "---:", "---:", "---"]),
+    ...reports.map(({ what, target, measured, met }) => line([what, target, measured, met])),
+  ].join("\n");
 }
 
 function sectionOf(result: Result): string {

@@ -12,7 +12,7 @@ export function readable(value: number): string {
     return Math.round(value)
       .toString()
       .replace(/\B(?=(\d{3})+$)/g, " ");
-  return size >= 100 ? value.toFixed(0) : size >= 10 ? value.toFixed(1) : value.toFixed(size >= 1 ? 2 : 3);
+  return String(Number(value.toPrecision(3)));
 }
 
 /** `75 %`, or nothing. */

@@ -125,7 +125,7 @@ function addTrend(
   });
   bench.row({
     case: name,
-    metric: "its standard error",
+    metric: `standard error of growth of ${what}`,
     unit: `${unit}/batch`,
     samples: [error],
     better: "lower",
