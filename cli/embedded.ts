@@ -220,12 +220,20 @@ function serviceSpecs(
           ...(options.tunedModel
             ? ["--model", options.tunedModel, "--pinned"]
             : ["--model", at(needs.model), "--weights", bus, "--run", options.runId]),
+          "--batch-invariant", // a resumed run repeats its numbers whatever shared a batch
         ]),
       );
     }
   }
   if (!reference?.addresses?.length) {
-    specs.push(spec("policy", "reference", ["--model", at(needs.reference ?? needs.model), "--pinned"]));
+    specs.push(
+      spec("policy", "reference", [
+        "--model",
+        at(needs.reference ?? needs.model),
+        "--pinned",
+        "--batch-invariant",
+      ]),
+    );
   }
   if (!reward?.addresses?.length && reward?.model) {
     specs.push(spec("reward", "reward", ["--model", at(reward.model)]));

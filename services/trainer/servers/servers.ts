@@ -99,66 +99,77 @@ export class RunServers implements Scorers {
     prompts: readonly PromptSample[],
     options: GenerateOptions,
   ): Promise<RolloutSample[]> {
+    // one request per limit of new tokens, all at once: the server batches them together
+    const groups = [...groupBy(prompts, (prompt) => prompt.maxNewTokens)];
+    const samples = await Promise.all(
+      groups.map(([maxNewTokens, group]) => this.#generateGroup(member, group, maxNewTokens, options)),
+    );
+    return samples.flat().sort((a, b) => a.index - b.index);
+  }
+
+  /** Generates for prompts that have the same limit of new tokens. */
+  async #generateGroup(
+    member: PolicyMember,
+    group: readonly PromptSample[],
+    maxNewTokens: number,
+    options: GenerateOptions,
+  ): Promise<RolloutSample[]> {
     const { generation, signal, demand } = options;
-    const samples: RolloutSample[] = [];
-    // one request per limit of new tokens; with a fixed limit that is one request
-    for (const [maxNewTokens, group] of groupBy(prompts, (prompt) => prompt.maxNewTokens)) {
-      const reply = await member.client.generate(
-        {
-          prompts: group.map((prompt) => ({
-            input: { case: "tokens", value: { ids: [...prompt.promptIds] } },
-            seed: prompt.seed,
-          })),
-          options: {
-            maxNewTokens,
-            minNewTokens: Math.min(generation.minNewTokens, maxNewTokens),
-            doSample: generation.doSample,
-            temperature: generation.temperature,
-            topK: generation.topK,
-            topP: generation.topP,
-            repetitionPenalty: generation.repetitionPenalty,
-            noRepeatNgramSize: generation.noRepeatNgramSize,
-            ignoreEos: !options.eosStops,
-            numReturnSequences: 1,
-          },
-          ...(demand.exactly === undefined ? {} : { weightVersion: BigInt(demand.exactly) }),
-          ...(demand.atLeast === undefined ? {} : { minWeightVersion: BigInt(demand.atLeast) }),
+    const reply = await member.client.generate(
+      {
+        prompts: group.map((prompt) => ({
+          input: { case: "tokens", value: { ids: [...prompt.promptIds] } },
+          seed: prompt.seed,
+        })),
+        options: {
+          maxNewTokens,
+          minNewTokens: Math.min(generation.minNewTokens, maxNewTokens),
+          doSample: generation.doSample,
+          temperature: generation.temperature,
+          topK: generation.topK,
+          topP: generation.topP,
+          repetitionPenalty: generation.repetitionPenalty,
+          noRepeatNgramSize: generation.noRepeatNgramSize,
+          ignoreEos: !options.eosStops,
+          numReturnSequences: 1,
         },
-        { signal, deadlineMs: options.deadlineMs, idempotent: true },
+        ...(demand.exactly === undefined ? {} : { weightVersion: BigInt(demand.exactly) }),
+        ...(demand.atLeast === undefined ? {} : { minWeightVersion: BigInt(demand.atLeast) }),
+      },
+      { signal, deadlineMs: options.deadlineMs, idempotent: true },
+    );
+    const { sequences, weights } = reply;
+    if (sequences.length !== group.length || !weights) {
+      throw new RunFailedError(
+        "BAD_REPLY",
+        `policy ${member.address}: asked for ${group.length} sequences, got ${sequences.length}`,
       );
-      if (reply.sequences.length !== group.length || !reply.weights) {
+    }
+    return sequences.map((sequence) => {
+      const prompt = group[sequence.promptIndex];
+      const ids = sequence.tokens?.ids ?? [];
+      if (!prompt || ids.length === 0) {
         throw new RunFailedError(
           "BAD_REPLY",
-          `policy ${member.address}: asked for ${group.length} sequences, got ${reply.sequences.length}`,
+          `policy ${member.address}: a sequence has no prompt or no tokens`,
         );
       }
-      for (const sequence of reply.sequences) {
-        const prompt = group[sequence.promptIndex];
-        const ids = sequence.tokens?.ids ?? [];
-        if (!prompt || ids.length === 0) {
-          throw new RunFailedError(
-            "BAD_REPLY",
-            `policy ${member.address}: a sequence has no prompt or no tokens`,
-          );
-        }
-        samples.push({
-          ...prompt,
-          responseIds: ids,
-          response: sequence.text,
-          samplerLogprobs: float32Of(sequence.logprobs, ids.length, `logprobs of policy ${member.address}`),
-          finish:
-            sequence.finishReason === FinishReason.EOS
-              ? "eos"
-              : sequence.finishReason === FinishReason.STOP
-                ? "stop"
-                : "length",
-          weightVersion: Number(reply.weights.version),
-          weightDigest: reply.weights.digest,
-          server: member.address,
-        });
-      }
-    }
-    return samples.sort((a, b) => a.index - b.index);
+      return {
+        ...prompt,
+        responseIds: ids,
+        response: sequence.text,
+        samplerLogprobs: float32Of(sequence.logprobs, ids.length, `logprobs of policy ${member.address}`),
+        finish:
+          sequence.finishReason === FinishReason.EOS
+            ? "eos"
+            : sequence.finishReason === FinishReason.STOP
+              ? "stop"
+              : "length",
+        weightVersion: Number(weights.version),
+        weightDigest: weights.digest,
+        server: member.address,
+      };
+    });
   }
 
   /**
