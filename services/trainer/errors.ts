@@ -39,7 +39,7 @@ export class RunInterrupted extends Error {
 
 /** A wait or call of the run failed; says which server, which call, since when. */
 export class RunFailedError extends Error {
-  override readonly name = "RunFailedError";
+  override readonly name: string = "RunFailedError";
   constructor(
     readonly reason: string,
     message: string,

@@ -6,6 +6,7 @@ import { isAbsolute, join, resolve } from "node:path";
 import { parseDocument } from "yaml";
 import { z } from "zod";
 import { ConfigError, type Frozen, parseConfig } from "../../lib/config/index.js";
+import { alarmsSchema } from "./health/settings.js";
 import { ppoOptionsSchema } from "./ppo/options.js";
 
 const path = z.string().min(1);
@@ -59,6 +60,8 @@ const onFailureSchema = z.strictObject({
   retries: z.number().int().min(0).max(20).default(3),
   /** After that: leave the sample out of the batch, or stop the run. */
   giveUp: z.enum(["drop", "stop"]).default("drop"),
+  /** After so many failed calls in a row the term is not called for a while, and its samples fail at once. */
+  circuit: z.strictObject({ failures: count.default(5), coolDownMs: count.default(30_000) }).prefault({}),
 });
 
 const termCommon = {
@@ -226,7 +229,11 @@ const ppoSchema = z.strictObject({
   timeouts: z
     .strictObject({ generateMs: count.default(300_000), scoreMs: count.default(120_000) })
     .prefault({}),
-  /** True keeps what each batch was learned from. */
+  /** Waits longer than this are reported, with what is waited for and since when. */
+  stalls: z.strictObject({ warnMs: count.default(30_000) }).prefault({}),
+  /** Alarms about the health of learning: whether each warns, stops the run or is off, and its thresholds. */
+  alarms: alarmsSchema.prefault({}),
+  /** True keeps what each batch was learned from, so that `rlhf runs replay` can repeat it. */
   record: z.boolean().default(false),
   evaluation: evaluationSchema.prefault({}),
   /** What a fraction of failed samples in a batch stops the run. */

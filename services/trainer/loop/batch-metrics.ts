@@ -1,6 +1,7 @@
 /** @file The metrics of one PPO batch beside those of the PPO step: rewards, lengths, staleness, times. Pure. */
 
 import { meanOf } from "../evaluate/statistics.js";
+import { logprobGap } from "../health/policy-agreement.js";
 import type { MinibatchStats, Statistics } from "../ppo/stats.js";
 import type { PpoRunConfig } from "../run-config.js";
 import type { LearnedBatch } from "./learn-batch.js";
@@ -86,24 +87,6 @@ export function rolloutMetrics(
   const tokens = batch.samples.reduce((sum, { sample }) => sum + sample.responseIds.length, 0);
   metrics["time/tokens_per_second"] = tokens / Math.max(batch.seconds.generate, 1e-9);
   return metrics;
-}
-
-/**
- * How far the sampler's log-probabilities are from the learner's for the same weights, mean absolute difference in nats. Two
- * implementations of one model agree to rounding; a larger gap means different weights, masks or positions.
- */
-export function logprobGap(samples: readonly ScoredSample[], learner: readonly Float32Array[]): number {
-  let sum = 0;
-  let count = 0;
-  samples.forEach(({ sample }, i) => {
-    const own = learner[i] as Float32Array;
-    const skip = own.length - sample.samplerLogprobs.length; // the query, where the response repeats it
-    sample.samplerLogprobs.forEach((logprob, t) => {
-      sum += Math.abs(logprob - (own[skip + t] as number));
-      count += 1;
-    });
-  });
-  return count === 0 ? 0 : sum / count;
 }
 
 function deviation(values: readonly number[]): number {

@@ -16,12 +16,13 @@ import { type QaRow, readQaRows } from "../rollout/rows.js";
 import type { PpoRunConfig } from "../run-config.js";
 import type { RunContext, RunResult } from "../runs/context.js";
 import { RunServers } from "../servers/servers.js";
+import { StallWatch } from "../stalls/stall-watch.js";
 import { type LearnedModel, MODEL_FOLDER, readOptimizer, saveModel } from "./policy-checkpoint.js";
 import { PpoLoop } from "./ppo-loop.js";
 import { ppoStateOf } from "./ppo-state.js";
 import { Publisher } from "./publishing.js";
 import { tokenPieces } from "./recorded-experience.js";
-import { RolloutStage } from "./rollout-stage.js";
+import { RolloutStage, type RolloutStageOptions } from "./rollout-stage.js";
 
 /** Runs PPO to its end. Throws RunInterrupted on request, RunFailedError with a reason otherwise. */
 export async function runPpo(context: RunContext<PpoRunConfig>): Promise<RunResult> {
@@ -76,8 +77,10 @@ async function work(
       dataset.seek(resumed.cursor);
     }
     const { signal } = context;
+    const stalls = new StallWatch({ warnMs: config.stalls.warnMs, log: context.log });
+    const warn: RolloutStageOptions["warn"] = (message, fields) => context.log("warn", message, fields);
     const publisher = new Publisher(
-      { bus, servers, timeoutMs: weights.timeoutMs, signal, warn: (message) => context.log("warn", message) },
+      { bus, servers, timeoutMs: weights.timeoutMs, stalls, signal, warn },
       resumed?.weightVersion ?? policy.weightVersion,
     );
     await publisher.begin(() => learner.readWeights(), resumed?.digest ?? policy.servedDigest);
@@ -92,12 +95,13 @@ async function work(
       config,
       servers,
       vocabSize: policy.modelConfig.vocabSize,
+      stalls,
       signal,
-      warn: (message, fields) => context.log("warn", message, fields),
+      warn,
     });
     const encode = (text: string) => tokenizer.encode(text, { addSpecialTokens: false }).ids;
     const pieces = (ids: readonly number[]) => tokenPieces(tokenizer, ids);
-    const parts = { context, dataset, encode, pieces, learner, publisher, stage, describe };
+    const parts = { context, dataset, encode, pieces, learner, publisher, stage, stalls, describe };
     await new PpoLoop(parts, resumed).run();
     const directory = join(context.directory, "model");
     await saveModel(directory, describe(await learner.readWeights(), publisher.version));

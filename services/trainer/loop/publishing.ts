@@ -8,6 +8,7 @@ import type { WeightsBus } from "../../../lib/weights/index.js";
 import { RunFailedError } from "../errors.js";
 import type { HostParameter } from "../learner/parameter-store.js";
 import type { RunServers } from "../servers/servers.js";
+import type { StallWatch } from "../stalls/stall-watch.js";
 
 /** Names of the value head, which policy servers do not need. */
 const isValueHead = (name: string) => name.startsWith("v_head.");
@@ -17,6 +18,7 @@ export interface PublisherOptions {
   readonly bus: WeightsBus;
   readonly servers: RunServers;
   readonly timeoutMs: number;
+  readonly stalls: StallWatch;
   readonly signal: AbortSignal;
   readonly warn: (message: string) => void;
 }
@@ -47,9 +49,14 @@ export class Publisher {
    * under the next version, so that the published version never goes back.
    */
   async begin(read: () => Promise<ReadonlyMap<string, HostParameter>>, digest: string): Promise<void> {
-    const { bus, servers, signal } = this.options;
-    const head = await bus.head();
-    const serving = await Promise.all(servers.policies.map((member) => servers.describe(member, signal)));
+    const { bus, servers, stalls, timeoutMs, signal } = this.options;
+    const head = await stalls.watched({ call: "publish", on: bus.address, deadlineMs: timeoutMs }, () =>
+      bus.head(),
+    );
+    const on = servers.policies.map(({ address }) => address).join(", ");
+    const serving = await stalls.watched({ call: "weights", on }, () =>
+      Promise.all(servers.policies.map((member) => servers.describe(member, signal))),
+    );
     const held = serving.every((server) => server.version === this.#version && server.digest === digest);
     if (held && (head === undefined || head.version <= this.#version)) return;
     const beyond = Math.max(head?.version ?? -1, ...serving.map((server) => server.version));
@@ -64,11 +71,12 @@ export class Publisher {
 
   /** Waits until every policy server of the run serves the newest version. */
   async wait(): Promise<void> {
-    const { servers, signal, timeoutMs } = this.options;
+    const { servers, stalls, signal, timeoutMs } = this.options;
     const version = this.#version;
-    await withSpan("rlhf.weights.wait", { attributes: { "rlhf.weight_version": version } }, async () => {
+    let behind: string[] = [];
+    const on = () => behind.join("; ") || servers.policies.map(({ address }) => address).join(", ");
+    const poll = async () => {
       const end = Date.now() + timeoutMs;
-      let behind: string[] = [];
       for (let pause = 10; ; pause = Math.min(250, pause * 1.5)) {
         signal.throwIfAborted();
         const states = await Promise.all(
@@ -92,17 +100,23 @@ export class Publisher {
         "WEIGHTS_NOT_SERVED",
         `no policy server serves weight version ${version} after ${timeoutMs} ms: ${behind.join("; ")}`,
       );
-    });
+    };
+    await withSpan("rlhf.weights.wait", { attributes: { "rlhf.weight_version": version } }, () =>
+      stalls.watched({ call: "weights", on }, poll),
+    );
   }
 
   async #publish(
     weights: ReadonlyMap<string, HostParameter>,
     version: number,
   ): Promise<{ version: number; digest: string }> {
-    const { bus } = this.options;
+    const { bus, stalls, timeoutMs } = this.options;
     const tensors = new Map([...weights].filter(([name]) => !isValueHead(name)));
     const traceparent = injectTraceparent();
-    const manifest = await bus.publish(tensors, { version, ...(traceparent ? { traceparent } : {}) });
+    const manifest = await stalls.watched(
+      { call: "publish", on: bus.address, deadlineMs: timeoutMs },
+      ({ signal }) => bus.publish(tensors, { version, ...(traceparent ? { traceparent } : {}), signal }),
+    );
     this.#version = version;
     this.#prune();
     return { version, digest: manifest.digest };

@@ -7,9 +7,11 @@ import { RunFailedError } from "../errors.js";
 import { jitteredBackoff, type PoolRule, runShards } from "../rollout/pool.js";
 import type { Outcome, PromptSample, RolloutSample } from "../rollout/sample.js";
 import type { PpoRunConfig, TermConfig } from "../run-config.js";
+import { TermCircuit } from "../scoring/circuit.js";
 import { type ComposedReward, composeRewards, type Moments } from "../scoring/compose.js";
 import { rawScoreOf, scoreWithRetries, termName } from "../scoring/terms.js";
 import { mayRetry, type PolicyMember, type RunServers, type VersionDemand } from "../servers/servers.js";
+import type { StallWatch } from "../stalls/stall-watch.js";
 
 /** A sample after all servers have seen it. */
 export interface ScoredSample {
@@ -36,6 +38,7 @@ export interface RolloutStageOptions {
   readonly config: PpoRunConfig;
   readonly servers: RunServers;
   readonly vocabSize: number;
+  readonly stalls: StallWatch;
   readonly signal: AbortSignal;
   readonly warn: (message: string, fields?: Readonly<Record<string, string>>) => void;
 }
@@ -44,7 +47,17 @@ const POLICY_RETRIES = 20; // about a minute and a half: long enough for a serve
 
 /** Generation and scoring of batches. */
 export class RolloutStage {
-  constructor(private readonly options: RolloutStageOptions) {}
+  readonly #circuits: ReadonlyMap<TermConfig, TermCircuit>;
+
+  constructor(private readonly options: RolloutStageOptions) {
+    const onChange = (state: string, message: string) => options.warn(message, { circuit: state });
+    this.#circuits = new Map(
+      options.config.rewards.map((term) => [
+        term,
+        new TermCircuit(termName(term), term.onFailure.circuit, onChange),
+      ]),
+    );
+  }
 
   /**
    * Generates and scores. `demand` says which weight version must generate. Throws RunFailedError
@@ -107,16 +120,18 @@ export class RolloutStage {
   }
 
   #generate(member: PolicyMember, prompts: readonly PromptSample[], demand: VersionDemand) {
-    const { config, servers, signal } = this.options;
+    const { config, servers, stalls, signal } = this.options;
     const attributes = { "server.address": member.address, "rlhf.batch.size": prompts.length };
     return withSpan("rlhf.generate.shard", { attributes }, () =>
-      servers.generate(member, prompts, {
-        generation: config.generation,
-        eosStops: config.ppo.eosStops,
-        demand,
-        signal,
-        deadlineMs: config.timeouts.generateMs,
-      }),
+      stalls.watched({ call: "generate", on: member.address }, () =>
+        servers.generate(member, prompts, {
+          generation: config.generation,
+          eosStops: config.ppo.eosStops,
+          demand,
+          signal,
+          deadlineMs: config.timeouts.generateMs,
+        }),
+      ),
     );
   }
 
@@ -141,13 +156,16 @@ export class RolloutStage {
     samples: readonly RolloutSample[],
     onRetry: () => void,
   ): Promise<Outcome[]> {
-    const { config, servers, signal, warn } = this.options;
-    const raw = rawScoreOf(term, addressesOf(term, config), servers, config.ppo);
+    const { config, servers, stalls, signal, warn } = this.options;
+    const addresses = addressesOf(term, config);
+    const raw = rawScoreOf(term, addresses, servers, config.ppo);
+    const on = [termName(term), ...addresses].join(" ");
     const outcomes = await scoreWithRetries(
-      raw,
+      (asked, ended) => stalls.watched({ call: "score", on }, () => raw(asked, ended)),
       samples,
       {
         retries: term.onFailure.retries,
+        circuit: this.#circuits.get(term),
         backoff: jitteredBackoff(signal),
         onFailure: (attempt, error) => {
           onRetry();
@@ -167,7 +185,7 @@ export class RolloutStage {
   async #references(
     samples: readonly RolloutSample[],
   ): Promise<{ logprobs: Float32Array; full?: Float32Array }[]> {
-    const { config, servers, vocabSize, signal } = this.options;
+    const { config, servers, stalls, vocabSize, signal } = this.options;
     const sequences = samples.map((sample) => {
       const { query, response } = trainedOn(config, sample);
       return { ids: [...query, ...response], start: query.length };
@@ -179,10 +197,12 @@ export class RolloutStage {
       servers.references,
       this.#rule("reference"),
       (member, shard) =>
-        servers.logprobs(
-          member,
-          shard.items.map((i) => sequences[i] as { ids: number[]; start: number }),
-          { full, signal, deadlineMs: config.timeouts.generateMs },
+        stalls.watched({ call: "reference", on: member.address }, () =>
+          servers.logprobs(
+            member,
+            shard.items.map((i) => sequences[i] as { ids: number[]; start: number }),
+            { full, signal, deadlineMs: config.timeouts.generateMs },
+          ),
         ),
     );
     for await (const { shard, result } of shards) {

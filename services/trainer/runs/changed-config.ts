@@ -16,6 +16,7 @@ export const MAY_CHANGE = [
   "evaluation",
   "record",
   "alarms",
+  "stalls",
   "batches",
   "epochs",
   "maxFailedFraction",

@@ -4,7 +4,7 @@ import type { TermConfig } from "../run-config.js";
 import { addMoments, composeRewards, NO_MOMENTS } from "./compose.js";
 import { lengthScore, rawScoreOf, ScoreRefusal, scoreWithRetries } from "./terms.js";
 
-const onFailure = { retries: 2, giveUp: "drop" } as const;
+const onFailure = { retries: 2, giveUp: "drop", circuit: { failures: 5, coolDownMs: 1000 } } as const;
 const classifier = {
   type: "classifier",
   weight: 2,

@@ -5,6 +5,7 @@
 
 import type { Outcome, RolloutSample } from "../rollout/sample.js";
 import type { TermConfig } from "../run-config.js";
+import { CircuitOpenError, type TermCircuit } from "./circuit.js";
 
 /** Texts to score and how. */
 export interface ClassifierRequest {
@@ -113,11 +114,14 @@ export interface RetryRule {
   readonly backoff: (attempt: number) => Promise<void>;
   /** Told of each failed attempt. */
   readonly onFailure: (attempt: number, error: Error) => void;
+  /** Lets calls through or not; without one, all pass. */
+  readonly circuit?: TermCircuit | undefined;
 }
 
 /**
  * Scores every sample that can be scored: refused samples are left out and the rest tried again at once; other
- * failures are tried again after a backoff, and at the end every sample of the call has failed with the last reason.
+ * failures are tried again after a backoff, and at the end every sample of the call has failed with the last reason. Where
+ * the term's circuit is open they fail at once.
  */
 export async function scoreWithRetries(
   raw: RawScore,
@@ -129,10 +133,9 @@ export async function scoreWithRetries(
   let open = samples.map((_, i) => i);
   for (let attempt = 0; open.length > 0; ) {
     try {
-      const scores = await raw(
-        open.map((i) => samples[i] as RolloutSample),
-        signal,
-      );
+      const asked = open.map((i) => samples[i] as RolloutSample);
+      const call = () => raw(asked, signal);
+      const scores = await (rule.circuit?.call(call, (error) => error instanceof ScoreRefusal) ?? call());
       if (scores.length !== open.length) {
         throw new Error(`asked for ${open.length} scores, got ${scores.length}`);
       }
@@ -154,8 +157,9 @@ export async function scoreWithRetries(
         continue;
       }
       attempt += 1;
-      rule.onFailure(attempt, error as Error);
-      if (attempt > rule.retries) {
+      const notCalled = error instanceof CircuitOpenError;
+      if (!notCalled) rule.onFailure(attempt, error as Error);
+      if (notCalled || attempt > rule.retries) {
         for (const i of open) outcomes[i] = { kind: "failed", reason: (error as Error).message };
         return outcomes;
       }
