@@ -52,8 +52,9 @@ export function createApp({ runsDirectory, loopbackOnly, signal, onError }: AppO
   });
   app.get("/runs/:id/report", (c) => {
     const path = reportPath(runs.directoryOf(c.req.param("id")));
+    const report = textOrMissing(path, "This run has no report yet; `rlhf eval` writes one.");
     c.header("content-security-policy", REPORT_POLICY);
-    return c.html(textOrMissing(path, "This run has no report yet; `rlhf eval` writes one."));
+    return c.html(report);
   });
   app.get("/assets/:name", (c) => {
     const name = c.req.param("name");

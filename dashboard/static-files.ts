@@ -26,7 +26,7 @@ const PUBLIC = fileURLToPath(new URL("./public/", import.meta.url));
 export function loadStaticFiles(): ReadonlyMap<string, StaticFile> {
   const require = createRequire(import.meta.url);
   const files = new Map(readdirSync(PUBLIC).map((name) => [name, read(join(PUBLIC, name))]));
-  files.set("uplot.js", read(require.resolve("uplot/dist/uPlot.esm.js")));
+  files.set("uplot.js", read(require.resolve("uplot/dist/uPlot.iife.min.js")));
   files.set("uplot.css", read(require.resolve("uplot/dist/uPlot.min.css")));
   return files;
 }

@@ -1,7 +1,9 @@
 /** @file One chart over steps: uPlot with our colours, a legend that is text, and a summary for those who can't see it. */
 import { el, fill } from "./dom.js";
 import { short } from "./format.js";
-import uPlot from "./uplot.js";
+
+/** A classic script of the page: uPlot's own bundle. */
+const { uPlot } = globalThis;
 
 const HEIGHT = 190;
 /** Colours of series in order; defined for both themes in style.css. */
