@@ -8,6 +8,7 @@ import { parse } from "yaml";
 import { RunState } from "../../lib/api/gen/rlhf/trainer/v1/trainer_pb.js";
 import { packageRoot } from "../../lib/config/index.js";
 import { CliError, EXIT } from "../exit-codes.js";
+import { provideNatsServer } from "../nats-package.js";
 import { type Output, paint } from "../output.js";
 import { formatSeconds } from "../progress.js";
 import { type TrainingOptions, TrainingSession } from "../training.js";
@@ -25,6 +26,7 @@ export async function demo(options: DemoOptions, output: Output): Promise<void> 
   const started = performance.now();
   const examples = join(packageRoot(), "examples", "faq");
   const prefix = demoPrefix(resolve(options.runsDir));
+  if (!options.nats) await provideNatsServer(output);
   const session = new TrainingSession(options, output);
   const stage = async (
     kind: "sft" | "reward" | "ppo",
