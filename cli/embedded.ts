@@ -86,12 +86,7 @@ export class Embedded {
         {
           service: "trainer",
           name: "trainer",
-          args: [
-            "--runs-dir",
-            runsDirectory,
-            ...traceArgs(join(runsDirectory, ".trainer"), "trainer"),
-            ...levelArgs(logLevel),
-          ],
+          args: ["--runs-dir", runsDirectory, ...levelArgs(logLevel)],
           logFile: join(runsDirectory, ".trainer", "trainer.log"),
         },
       ])

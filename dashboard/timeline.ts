@@ -47,7 +47,7 @@ interface Found {
 }
 
 /**
- * The timeline of step `step`. The trainer's own spans lie beside the runs, in `.trainer`, or wherever its trace file is; only
+ * The timeline of step `step`. Trainer and servers that are started with a run keep its spans in the run's own `traces`; only
  * files in the runs directory are looked at. Throws NotFoundError where no trace has the batch.
  */
 export async function readTimeline(runsDirectory: string, run: string, step: number): Promise<Timeline> {

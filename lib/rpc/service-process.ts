@@ -2,7 +2,7 @@
  * @file The life of a service process, the same for all: telemetry, listen, load, say that it serves, drain, exit. The
  * server listens before the model is loaded and says NOT_SERVING until then, so that probes are honest.
  */
-import { startTelemetry } from "../telemetry/index.js";
+import { startTelemetry, type TelemetryOptions } from "../telemetry/index.js";
 import { drainOnSignals } from "./drain.js";
 import type { ServiceImplementation } from "./implement.js";
 import { lifecycleService } from "./lifecycle.js";
@@ -40,12 +40,13 @@ const CONFIG_CODES = new Set<unknown>(["CONFIG_INVALID", "TLS_INVALID", "TOKENS_
 
 /**
  * Runs a service until it is told to end. Resolves once it serves (or has failed to start, with process.exitCode set);
- * from then on signals end the process.
+ * from then on signals end the process. `furtherTelemetry` is what the service wants of telemetry beyond the common flags.
  */
 export async function runService<Config extends ServiceConfig>(
   service: string,
   configure: () => Config,
   create: (config: Config, kit: ServiceKit) => ServiceParts,
+  furtherTelemetry?: (config: Config) => Pick<TelemetryOptions, "traceFileOf">,
 ): Promise<void> {
   let config: Config;
   try {
@@ -57,6 +58,7 @@ export async function runService<Config extends ServiceConfig>(
   const telemetry = startTelemetry({
     ...{ service, version: buildVersion(), traceFile, prometheusPort, logLevel },
     ...(instance !== undefined && { instance }),
+    ...furtherTelemetry?.(config),
   });
   const log: Logger = telemetry.log;
   let server: RunningServer | undefined;

@@ -181,6 +181,47 @@ describe("telemetry", () => {
     });
   });
 
+  describe("trace files of runs", () => {
+    it("hold the whole traces whose root names the run, and no others", async () => {
+      const pathOf = (run: string) => join(folder, "runs", run, "trainer.jsonl");
+      const on = start({ traceFileOf: pathOf });
+      const batch = (run: string) =>
+        withSpan("rlhf.batch", { parent: "root", attributes: { "rlhf.run": run } }, () =>
+          withSpan("rlhf.learn", {}, () => sleep(2)),
+        );
+      await Promise.all([batch("a"), batch("b"), withSpan("rlhf.evaluate", { parent: "root" }, () => {})]);
+      await batch("a");
+      await on.shutdown();
+      for (const [run, batches] of [
+        ["a", 2],
+        ["b", 1],
+      ] as const) {
+        const spans = await readTraceFile(pathOf(run));
+        assert.deepEqual(spans.map(({ name }) => name).sort(), [
+          ...new Array(batches).fill("rlhf.batch"),
+          ...new Array(batches).fill("rlhf.learn"),
+        ]);
+        const roots = spans.filter(({ name }) => name === "rlhf.batch");
+        for (const root of roots) assert.equal(root.attributes["rlhf.run"], run);
+        assert.ok(spans.every(({ traceId }) => roots.some((root) => root.traceId === traceId)));
+      }
+    });
+
+    it("are closed, oldest first, when many runs follow one another, and opened again", async () => {
+      const pathOf = (run: string) => join(folder, "many", `${run}.jsonl`);
+      const on = start({ traceFileOf: pathOf });
+      const runs = Array.from({ length: 12 }, (_, i) => `run-${i}`);
+      for (const run of [...runs, "run-0"]) {
+        await withSpan("rlhf.batch", { parent: "root", attributes: { "rlhf.run": run } }, () => {});
+      }
+      await on.shutdown();
+      for (const run of runs) {
+        const spans = await readTraceFile(pathOf(run));
+        assert.equal(spans.length, run === "run-0" ? 2 : 1, run);
+      }
+    });
+  });
+
   describe("collector", () => {
     it("gets spans and metrics as protobuf over HTTP, with resource and units", async () => {
       const collector = await startFakeCollector();

@@ -40,6 +40,7 @@ import { cataloguedMeter } from "./instruments.js";
 import { createLog, type Log, type LogLevel } from "./log.js";
 import { observeProcess } from "./process-metrics.js";
 import { PrometheusEndpoint } from "./prometheus.js";
+import { RunTraces } from "./run-traces.js";
 import { TraceFileExporter } from "./trace-file.js";
 import { registerPropagator, SCOPE } from "./tracing.js";
 
@@ -53,6 +54,8 @@ export interface TelemetryOptions {
   version?: string;
   /** Spans are appended to this file as OTLP JSON lines. */
   traceFile?: string;
+  /** Spans of traces whose root names a run (`rlhf.run`) are also appended to the file of that run. */
+  traceFileOf?: (run: string) => string;
   /** Base URL of an OTLP/HTTP collector for traces and metrics; default: `OTEL_EXPORTER_OTLP_ENDPOINT`; `""` turns it off. */
   otlpEndpoint?: string;
   /** Serves `/metrics` on this port (0: any free one). */
@@ -183,6 +186,7 @@ function createSpanProcessors(endpoint: string, options: TelemetryOptions): Span
     const exporter = new TraceFileExporter(options.traceFile);
     processors.push(new BatchSpanProcessor({ exporter, scheduledDelayMillis: 500, maxQueueSize: 8192 }));
   }
+  if (options.traceFileOf !== undefined) processors.push(new RunTraces(options.traceFileOf));
   return processors;
 }
 

@@ -1,7 +1,7 @@
 /**
  * @file The trainer process: configuration, run manager, service, listen, drain.
  */
-import { resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { z } from "zod";
 import { describeFlags, parseServiceArgs, serviceSchema } from "../../lib/rpc/service-config.js";
 import { runService } from "../../lib/rpc/service-process.js";
@@ -48,32 +48,37 @@ export async function main(argv: readonly string[]): Promise<void> {
     return;
   }
   const configure = () => parseServiceArgs("trainer", argv, schema);
-  await runService("trainer", configure, ({ runsDir, maxRuns, dashboardListen, insecure }, { log }) => {
-    let dashboard: Dashboard | undefined;
-    const runs = new RunManager({
-      runsDirectory: resolve(runsDir),
-      runners: { ppo: runPpo, sft: runSft, reward: runReward },
-      log,
-      maxActive: maxRuns,
-    });
-    return {
-      services: [trainerService(runs, new Evaluator(runs), process.cwd())],
-      limits: { maxReceiveBytes: 4 << 20 },
-      load: async () => {
-        if (dashboardListen === undefined) return;
-        const { startDashboard } = await loadDashboard();
-        dashboard = await startDashboard({
-          runsDirectory: resolve(runsDir),
-          listen: dashboardListen,
-          insecure,
-          onError: (error) => log.error({ err: error }, "dashboard"),
-        });
-        log.info({ url: dashboard.url }, "dashboard");
-      },
-      close: async () => {
-        await runs.drain(DRAIN_GRACE_MS);
-        await dashboard?.close();
-      },
-    };
-  });
+  await runService(
+    "trainer",
+    configure,
+    ({ runsDir, maxRuns, dashboardListen, insecure }, { log }) => {
+      let dashboard: Dashboard | undefined;
+      const runs = new RunManager({
+        runsDirectory: resolve(runsDir),
+        runners: { ppo: runPpo, sft: runSft, reward: runReward },
+        log,
+        maxActive: maxRuns,
+      });
+      return {
+        services: [trainerService(runs, new Evaluator(runs), process.cwd())],
+        limits: { maxReceiveBytes: 4 << 20 },
+        load: async () => {
+          if (dashboardListen === undefined) return;
+          const { startDashboard } = await loadDashboard();
+          dashboard = await startDashboard({
+            runsDirectory: resolve(runsDir),
+            listen: dashboardListen,
+            insecure,
+            onError: (error) => log.error({ err: error }, "dashboard"),
+          });
+          log.info({ url: dashboard.url }, "dashboard");
+        },
+        close: async () => {
+          await runs.drain(DRAIN_GRACE_MS);
+          await dashboard?.close();
+        },
+      };
+    },
+    ({ runsDir }) => ({ traceFileOf: (run) => join(resolve(runsDir), run, "traces", "trainer.jsonl") }),
+  );
 }
