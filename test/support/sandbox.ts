@@ -66,7 +66,7 @@ export class Sandbox {
   client<S extends GenServiceMethods>(
     service: GenService<S>,
     address: string,
-    options: ClientOptions = {},
+    options: Partial<ClientOptions> = {},
   ): Client<S> {
     const client = createClient(service, address, { deadlineMs: 30_000, ...options });
     this.#cleanups.push(() => client.close());
