@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PolicyService } from "../../lib/api/gen/rlhf/policy/v1/policy_pb.js";
 import { LoadState, WeightsService } from "../../lib/api/gen/rlhf/weights/v1/weights_pb.js";
+import { Rng } from "../../lib/dataset/index.js";
 import { createClient } from "../../lib/rpc/client.js";
 import { silentLog } from "../../lib/rpc/log.js";
 import { RpcError } from "../../lib/rpc/rpc-error.js";
@@ -14,8 +15,8 @@ import { type ServiceProcess, startService } from "../../lib/rpc/testing/service
 import { until } from "../../lib/rpc/testing/until.js";
 import { findNatsServer, openWeightsBus, startNatsServer, type WeightsBus } from "../../lib/weights/index.js";
 import { PolicyHost } from "./backend.js";
-import type { GenerateCall, WorkerConfig } from "./protocol.js";
-import { EXPECTED, GOLDEN, versionedCheckpoint, versionedWeights } from "./testing.js";
+import type { GenerateCall, GenerateReply, WorkerConfig } from "./protocol.js";
+import { EXPECTED, GOLDEN, idsOf, TestPolicy, versionedCheckpoint, versionedWeights } from "./testing.js";
 
 const MAIN = new URL("./main.js", import.meta.url);
 const ADMIN = ["--admin-listen", "127.0.0.1:0"];
@@ -76,7 +77,8 @@ describe("weights loaded by hand", function () {
   let policy: ReturnType<typeof policyClient>;
   let weights: ReturnType<typeof weightsClient>;
   before(async () => {
-    server = await start(...ADMIN, "--keep-versions", "1");
+    // batch-invariant, else one draw in a million falls otherwise where batches differ
+    server = await start(...ADMIN, "--keep-versions", "1", "--batch-invariant");
     policy = policyClient(server.address);
     weights = weightsClient(server);
   });
@@ -136,7 +138,7 @@ describe("weights loaded by hand", function () {
     const versions = new Set(replies.map((reply) => Number(reply.weights!.version)));
     assert.ok(versions.size > 1, `all ran on ${[...versions]}`);
     for (const version of versions) {
-      const alone = await start("--model", version === 3 ? join(folder, "v3") : join(folder, `v${version}`));
+      const alone = await start("--model", join(folder, `v${version}`), "--batch-invariant");
       const client = policyClient(alone.address);
       for (const reply of replies.filter(({ weights: ref }) => Number(ref?.version) === version)) {
         const again = await client.generate({ ...REQUEST, seed: reply.sequences[0].seed });
@@ -331,6 +333,64 @@ describe("the worker of a policy server", function () {
       host.generate({ ...CALL, options: { maxNewTokens: 4 } }, {}),
     );
     assert.equal((await Promise.all(calls)).length, 8);
+  });
+
+  it("answers on one version each while requests, cancellations and swaps come at random", async () => {
+    const decoder = {
+      maxRows: 8,
+      maxCacheBytes: 2 ** 28,
+      maxPromptTokens: 256,
+      maxWaiting: 8,
+      // else one draw in a million falls otherwise
+      batchInvariant: true,
+    };
+    const host = await startHost({ decoder });
+    const random = Rng.from(5, "policy-stress");
+    const answered: { call: GenerateCall; reply: GenerateReply }[] = [];
+    const refusals = new Set<unknown>();
+    let busy = true;
+    const swapping = (async () => {
+      for (let version = 1; busy; version++) {
+        const { dir } = await versionedCheckpoint(join(folder, `random-${version}`), version);
+        await host.load({ directory: dir }, {});
+      }
+    })();
+    const one = async (i: number) => {
+      const ids = EXPECTED.input_ids[random.int(5)].slice(0, 2 + random.int(18));
+      const options = { doSample: true, topK: 0, maxNewTokens: 1 + random.int(40), ignoreEos: true };
+      const call: GenerateCall = { prompts: [{ ids }], options, seed: BigInt(i), demand: {}, stream: false };
+      const cancel = new AbortController();
+      if (random.int(2) === 0) setTimeout(() => cancel.abort(), random.int(60));
+      try {
+        const reply = await host.generate(call, { signal: cancel.signal });
+        answered.push({ call, reply });
+      } catch (error) {
+        refusals.add((error as { code?: unknown }).code);
+      }
+    };
+    await Promise.all(
+      Array.from({ length: 8 }, async (_, worker) => {
+        for (let i = 0; i < 25; i++) await one(100 * worker + i);
+      }),
+    );
+    busy = false;
+    await swapping;
+    assert.deepEqual([...refusals], ["CANCELLED"]);
+    await until(() => host.stats?.jobs === 0 && host.stats.active === 0);
+    assert.equal(host.facts().weights.held.length, 1);
+    const versions = new Set(answered.map(({ reply }) => reply.weights.version));
+    assert.ok(versions.size > 2, `all ran on ${[...versions]}`);
+    for (const version of versions) {
+      const alone = await TestPolicy.create({ batchInvariant: true });
+      if (version > 0) alone.swap(version);
+      for (const { call, reply } of answered.filter(
+        ({ reply: { weights } }) => weights.version === version,
+      )) {
+        const again = await alone.generate([call.prompts[0].ids!], call.options, { seed: call.seed });
+        assert.deepEqual(idsOf(again), [reply.sequences[0].ids]);
+      }
+      await alone.close();
+    }
   });
 
   it("refuses at once what neither its rows nor its queue can take", async () => {
