@@ -51,6 +51,49 @@ export interface GenerateOptions {
   readonly deadlineMs: number;
 }
 
+/** A sequence of which the ids from `start` on are scored. */
+export interface TokenSpan {
+  readonly ids: readonly number[];
+  readonly start: number;
+}
+
+/** What logprobs asks for. */
+export interface LogprobsOptions {
+  /** Size of the vocabulary, to get whole distributions; undefined for none. */
+  readonly full: number | undefined;
+  readonly signal: AbortSignal;
+  readonly deadlineMs: number;
+}
+
+/** Scores of one sequence. */
+export interface TokenLogprobs {
+  readonly logprobs: Float32Array;
+  readonly full?: Float32Array;
+}
+
+/** Distributions of one reply; messages end at 64 MiB. */
+const MAX_DISTRIBUTION_BYTES = 32 << 20;
+
+/** Cuts sequences into consecutive parts whose distributions over `vocabSize` entries take at most `maxBytes`, or into single ones. */
+export function cutBySize(
+  sequences: readonly TokenSpan[],
+  vocabSize: number,
+  maxBytes: number,
+): TokenSpan[][] {
+  const parts: TokenSpan[][] = [];
+  let room = 0;
+  for (const sequence of sequences) {
+    const bytes = (sequence.ids.length - sequence.start) * vocabSize * 4;
+    if (parts.length === 0 || bytes > room) {
+      parts.push([]);
+      room = maxBytes;
+    }
+    parts.at(-1)?.push(sequence);
+    room -= bytes;
+  }
+  return parts;
+}
+
 /** Clients of all servers of a run. */
 export class RunServers implements Scorers {
   readonly policies: readonly PolicyMember[];
@@ -173,15 +216,26 @@ export class RunServers implements Scorers {
   }
 
   /**
-   * Log-probabilities of the last `ids.length − start` ids of each sequence, [G]; with `full`, also the whole
-   * log-distributions [G, V].
+   * Log-probabilities of the last `ids.length − start` ids of each sequence, [G]; with `full` (the size of the vocabulary), also
+   * the whole log-distributions [G, V], in as many calls as their size needs.
    */
   async logprobs(
     member: PolicyMember,
-    sequences: readonly { ids: readonly number[]; start: number }[],
-    options: { full: number | undefined; signal: AbortSignal; deadlineMs: number },
-  ): Promise<{ logprobs: Float32Array; full?: Float32Array }[]> {
-    const { full, signal, deadlineMs } = options;
+    sequences: readonly TokenSpan[],
+    options: LogprobsOptions,
+  ): Promise<TokenLogprobs[]> {
+    const results: TokenLogprobs[] = [];
+    for (const part of cutBySize(sequences, options.full ?? 0, MAX_DISTRIBUTION_BYTES)) {
+      results.push(...(await this.#logprobsOf(member, part, options)));
+    }
+    return results;
+  }
+
+  async #logprobsOf(
+    member: PolicyMember,
+    sequences: readonly TokenSpan[],
+    { full, signal, deadlineMs }: LogprobsOptions,
+  ): Promise<TokenLogprobs[]> {
     const reply = await member.client.logProbs(
       {
         sequences: sequences.map(({ ids, start }) => ({ tokens: { ids: [...ids] }, start })),
@@ -197,7 +251,7 @@ export class RunServers implements Scorers {
       );
     }
     return reply.results.map((result, i) => {
-      const { ids, start } = sequences[i] as { ids: readonly number[]; start: number };
+      const { ids, start } = sequences[i] as TokenSpan;
       const count = ids.length - start;
       const logprobs = float32Of(result.logprobs, count, `logprobs of ${what}`);
       return full === undefined
@@ -206,15 +260,27 @@ export class RunServers implements Scorers {
     });
   }
 
+  /** Client of the reward servers at these addresses; closed with the others. */
+  rewards(addresses: readonly string[]): Client<(typeof RewardService)["method"]> {
+    return this.#clientOf(this.#reward, addresses, () =>
+      createClient(RewardService, addresses, this.#options),
+    );
+  }
+
+  /** Client of the BERTScore servers at these addresses; closed with the others. */
+  judges(addresses: readonly string[]): Client<(typeof BertScoreService)["method"]> {
+    return this.#clientOf(this.#bertscore, addresses, () =>
+      createClient(BertScoreService, addresses, this.#options),
+    );
+  }
+
   /** Rewards of texts by a reward server; see Scorers. */
   async classifier(
     addresses: readonly string[],
     request: ClassifierRequest,
     signal: AbortSignal,
   ): Promise<number[]> {
-    const client = this.#clientOf(this.#reward, addresses, () =>
-      createClient(RewardService, addresses, this.#options),
-    );
+    const client = this.rewards(addresses);
     const functions = {
       logit: ScoreFunction.NONE,
       softmax: ScoreFunction.SOFTMAX,
@@ -250,9 +316,7 @@ export class RunServers implements Scorers {
     request: Omit<SimilarityRequest, "measure">,
     signal: AbortSignal,
   ): Promise<{ precision: number; recall: number; f1: number }[]> {
-    const client = this.#clientOf(this.#bertscore, addresses, () =>
-      createClient(BertScoreService, addresses, this.#options),
-    );
+    const client = this.judges(addresses);
     const { layer, idf, rescale } = request;
     const reply = await refusals("pairs", () =>
       client.score(
