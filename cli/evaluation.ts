@@ -34,7 +34,8 @@ export function comparisonText(reply: EvaluateResponse): string {
     ...samples,
     "",
     `all rows: ${reply.csvPath}`,
-    `report:   ${reply.markdownPath}`,
+    `samples:  ${reply.markdownPath}`,
+    `report:   ${reply.reportPath}`,
   ].join("\n");
 }
 

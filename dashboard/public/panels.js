@@ -1,6 +1,6 @@
 /** @file Which metrics share a chart, in the order people look at them. docs/metrics.md defines each metric. */
 
-const ANY_TERM = /^reward\//;
+const ANY_TERM = /^reward\/[^/]+$/;
 
 /** title, note, and metrics with their labels; a RegExp stands for every metric that matches. The first is what runs are compared by. */
 export const PANELS = [

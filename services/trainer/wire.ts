@@ -75,7 +75,7 @@ function bodyOf(
 export function toEvaluation(
   variants: readonly VariantSummary[],
   rows: readonly ComparisonRow[],
-  paths: { csv: string; markdown: string },
+  paths: { csv: string; markdown: string; report: string },
 ): MessageInitShape<typeof EvaluateResponseSchema> {
   return {
     variants: variants.map((variant) => ({ ...variant })),
@@ -88,5 +88,6 @@ export function toEvaluation(
     })),
     csvPath: paths.csv,
     markdownPath: paths.markdown,
+    reportPath: paths.report,
   };
 }

@@ -8,6 +8,7 @@ import { Rng } from "../../../lib/dataset/index.js";
 import { withSpan } from "../../../lib/telemetry/index.js";
 import { loadTokenizer } from "../../../lib/tokenizer/index.js";
 import { RunStateError } from "../errors.js";
+import { writeReport } from "../report/write-report.js";
 import { jitteredBackoff, runShards } from "../rollout/pool.js";
 import { buildPrompt, newTokens, sampleSeed } from "../rollout/prompts.js";
 import { type QaRow, readQaRows } from "../rollout/rows.js";
@@ -16,6 +17,7 @@ import { type PpoRunConfig, parseRunConfig } from "../run-config.js";
 import { checkResumeConfig } from "../runs/changed-config.js";
 import { writeFileAtomic } from "../runs/files.js";
 import type { RunManager } from "../runs/manager.js";
+import type { RunRecord } from "../runs/record.js";
 import { rawScoreOf } from "../scoring/terms.js";
 import { mayRetry, type PolicyMember, RunServers, type VersionDemand } from "../servers/servers.js";
 import {
@@ -40,7 +42,7 @@ export interface EvaluateOptions {
 export interface Evaluation {
   readonly variants: readonly VariantSummary[];
   readonly rows: readonly ComparisonRow[];
-  readonly paths: { readonly csv: string; readonly markdown: string };
+  readonly paths: { readonly csv: string; readonly markdown: string; readonly report: string };
 }
 
 /** One policy under one control token. */
@@ -70,7 +72,7 @@ export class Evaluator {
     const servers = new RunServers(config);
     try {
       return await withSpan("rlhf.evaluate", { parent: "root", attributes: { "rlhf.run": runId } }, () =>
-        this.#compare(config, directory, { exactly: record.weights?.version ?? 0 }, servers, options),
+        this.#compare(config, directory, record, servers, options),
       );
     } finally {
       servers.close();
@@ -80,7 +82,7 @@ export class Evaluator {
   async #compare(
     config: PpoRunConfig,
     directory: string,
-    demand: VersionDemand,
+    record: RunRecord,
     servers: RunServers,
     options: EvaluateOptions,
   ): Promise<Evaluation> {
@@ -88,7 +90,7 @@ export class Evaluator {
     const rows = await chooseRows(config, options.rows ?? config.evaluation.rows, seed);
     const tokenizer = await loadTokenizer(config.model);
     const encode = (text: string) => tokenizer.encode(text, { addSpecialTokens: false }).ids;
-    const variants = variantsOf(config, servers, demand);
+    const variants = variantsOf(config, servers, { exactly: record.weights?.version ?? 0 });
     const answered: ScoredResponse[][] = [];
     for (const variant of variants) {
       const prompts = rows.map((row, index) => promptOf(config, row, index, variant.control, seed, encode));
@@ -109,7 +111,9 @@ export class Evaluator {
     const paths = { csv: join(folder, "comparison.csv"), markdown: join(folder, "comparison.md") };
     writeFileAtomic(paths.csv, toCsv(summary, compared));
     writeFileAtomic(paths.markdown, toMarkdown("Before and after", summary, compared));
-    return { variants: summary, rows: compared, paths };
+    const { signal } = options;
+    const evaluated = { record, directory, config, servers, variants: summary, rows: compared, seed, signal };
+    return { variants: summary, rows: compared, paths: { ...paths, report: await writeReport(evaluated) } };
   }
 }
 

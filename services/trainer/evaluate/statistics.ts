@@ -7,10 +7,13 @@ export interface IntSource {
   int(n: number): number;
 }
 
-/** Mean and the half width of its 95 % interval. */
+/** Mean with its 95 % interval. */
 export interface Estimate {
   readonly mean: number;
+  /** Half the width of the interval. */
   readonly ci95: number;
+  readonly low: number;
+  readonly high: number;
 }
 
 const RESAMPLES = 2000;
@@ -26,7 +29,7 @@ export function meanOf(values: readonly number[]): number {
  */
 export function bootstrapMean(values: readonly number[], rng: IntSource): Estimate {
   const mean = meanOf(values);
-  if (values.length < 2) return { mean, ci95: 0 };
+  if (values.length < 2) return { mean, ci95: 0, low: mean, high: mean };
   const means = Array.from({ length: RESAMPLES }, () => {
     let sum = 0;
     for (let i = 0; i < values.length; i++) sum += values[rng.int(values.length)] as number;
@@ -34,5 +37,5 @@ export function bootstrapMean(values: readonly number[], rng: IntSource): Estima
   }).sort((a, b) => a - b);
   const low = means[Math.floor(0.025 * RESAMPLES)] as number;
   const high = means[Math.ceil(0.975 * RESAMPLES) - 1] as number;
-  return { mean, ci95: (high - low) / 2 };
+  return { mean, ci95: (high - low) / 2, low, high };
 }
