@@ -8,8 +8,8 @@ import { type Detector, type Finding, figure, type StepMetrics } from "./alarm.j
 import type { AlarmSettings } from "./settings.js";
 import { Streak } from "./streak.js";
 
-/** A share of clipped value errors above this says that the clip holds the value head back. */
-const MOSTLY_CLIPPED = 0.3;
+/** Returns that deviate by more than this many times clipRangeValue are out of reach for the values of one step. */
+const OUT_OF_REACH = 10;
 
 /** Watches the explained variance. Batches whose returns do not vary say nothing. */
 export function valueUnexplained(
@@ -28,11 +28,11 @@ export function valueUnexplained(
       const spread = Math.sqrt(metrics["ppo/returns/var"] ?? Number.NaN);
       const figures = { explained: meanOf(values), batches, below, clipped, returnsStd: spread };
       const says = `ppo/val/var_explained is ${figure(figures.explained)} over the last ${batches} batches (below ${below}): the values predict the returns worse than their mean`;
-      if (clipped > MOSTLY_CLIPPED) {
+      if (spread > OUT_OF_REACH * ppo.clipRangeValue) {
         return {
           figures,
           says,
-          cause: `ppo.clipRangeValue ${ppo.clipRangeValue} is small beside the returns, whose deviation is ${figure(spread)}: ${figure(100 * clipped)} % of the value errors are clipped.`,
+          cause: `ppo.clipRangeValue ${ppo.clipRangeValue} is small beside the returns, whose deviation is ${figure(spread)}: ${figure(100 * clipped)} % of the value errors are clipped, and the values cannot follow.`,
           remedy: "raise ppo.clipRangeValue, or scale the rewards down (ppo.scoreScaling, or normalise).",
         };
       }

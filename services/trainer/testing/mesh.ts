@@ -41,6 +41,8 @@ export const usualReward = (text: string): number => (text.length % 7) - 3;
 /** Servers and runs of one test file. */
 export class TestMesh {
   readonly directory = mkdtempSync(join(tmpdir(), "rlhf-mesh-"));
+  /** Calls of each scorer so far. */
+  readonly calls = { reward: 0, similarity: 0 };
   readonly scorers: Scorers = { reward: usualReward, similarity: () => 0.5 };
   readonly #policies: TestPolicyServer[] = [];
   readonly #servers: RunningServer[] = [];
@@ -64,7 +66,7 @@ export class TestMesh {
     writeFileSync(join(mesh.directory, "rows.csv"), `question,answer\n${rows.join("\n")}\n`);
     mesh.#reference = await startPolicyServer();
     const { scorers } = mesh;
-    const calls = { reward: 0, similarity: 0 };
+    const { calls } = mesh;
     mesh.#reward = await mesh.#serve(
       implement(RewardService, {
         score: async ({ texts }) => {
