@@ -4,12 +4,12 @@
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { dirname, isAbsolute, join, resolve } from "node:path";
+import { isAbsolute, join, resolve } from "node:path";
 import { parse } from "yaml";
 import { z } from "zod";
 import { findNatsServer, startNatsServer } from "../lib/weights/index.js";
-import { CliError, EXIT } from "./exit-codes.js";
 import { type RunningService, ServiceGroup, type ServiceSpec } from "./processes.js";
+import { checkRunFile } from "./run-file.js";
 
 /** The part of a run file that says which servers it needs; the trainer checks the whole. */
 const needsSchema = z.looseObject({
@@ -96,6 +96,7 @@ export class Embedded {
 
   /** Starts what a run needs. Throws CliError with the reason and the end of the log if a process can't start. */
   async start(options: EmbeddedOptions): Promise<EmbeddedRun> {
+    await checkRunFile(options);
     const document = parseRunFile(options.config);
     const needs = needsSchema.safeParse(document);
     const runDirectory = join(options.runsDirectory, options.runId);
@@ -238,16 +239,6 @@ function serviceSpecs(
     specs.push(spec("bertscore", "bertscore", ["--model", at(bertscore.model), ...layer]));
   }
   return specs;
-}
-
-/** Reads a run file; "-" is standard input. Throws CliError if it can't be read. */
-export function readRunFile(path: string): { config: string; baseDirectory: string } {
-  try {
-    const config = readFileSync(path === "-" ? 0 : path, "utf8");
-    return { config, baseDirectory: path === "-" ? process.cwd() : dirname(resolve(path)) };
-  } catch (error) {
-    throw new CliError(`run file ${path}: ${(error as Error).message}`, EXIT.usage, { cause: error });
-  }
 }
 
 function parseRunFile(text: string): Record<string, unknown> {

@@ -144,7 +144,7 @@ function listeningOn(args: readonly string[], address: string): string[] {
   return [...rest, "--listen", address];
 }
 
-/** The last lines of a log, for an error message: of JSON lines their messages. */
+/** What a log says of its end, for an error message: plain lines, and of JSON lines the warnings and errors. */
 function logEnd(path: string): string {
   let text: string;
   try {
@@ -152,16 +152,22 @@ function logEnd(path: string): string {
   } catch {
     return "";
   }
-  const lines = text.trimEnd().split("\n").slice(-8);
-  return [
-    ...lines.map((line) => {
+  const told = text
+    .trimEnd()
+    .split("\n")
+    .slice(-40)
+    .flatMap((line) => {
       try {
-        const { msg, err } = JSON.parse(line) as { msg?: string; err?: { message?: string } };
-        return `  ${msg ?? line}${err?.message ? `: ${err.message}` : ""}`;
+        const { level, message, err } = JSON.parse(line) as {
+          level?: string;
+          message?: string;
+          err?: { message?: string };
+        };
+        if (level !== "warn" && level !== "error" && level !== "fatal") return [];
+        return [`  ${message ?? line}${err?.message ? `: ${err.message}` : ""}`];
       } catch {
-        return `  ${line}`;
+        return [`  ${line}`];
       }
-    }),
-    `  (whole log: ${path})`,
-  ].join("\n");
+    });
+  return [...told.slice(-8), `  (whole log: ${path})`].join("\n");
 }

@@ -6,11 +6,12 @@ import { join, resolve } from "node:path";
 import { type Run, RunState, TrainerService } from "../lib/api/gen/rlhf/trainer/v1/trainer_pb.js";
 import { type Client, createClient } from "../lib/rpc/index.js";
 import { type ConnectionOptions, clientOptions } from "./connection.js";
-import { Embedded, readRunFile } from "./embedded.js";
+import { Embedded } from "./embedded.js";
 import { comparisonText } from "./evaluation.js";
 import { CliError, EXIT } from "./exit-codes.js";
 import { onInterrupt } from "./interrupts.js";
 import type { Output } from "./output.js";
+import { readRunFile } from "./run-file.js";
 import { assertEnded, watchRun } from "./watch.js";
 
 /** Options of the commands that run a run file. */

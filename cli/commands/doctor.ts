@@ -178,7 +178,8 @@ function advice(error: unknown): string {
 }
 
 function firstLine(error: unknown): string {
-  return ((error as Error).message ?? String(error)).split("\n")[0] ?? "";
+  const line = ((error as Error).message ?? String(error)).split("\n")[0] ?? "";
+  return line.length <= 300 ? line : `${line.slice(0, 299)}…`;
 }
 
 function version(path: string): string {

@@ -43,16 +43,27 @@ const controlSchema = z.strictObject({
   placement: z.enum(["prompt", "question"]).default("prompt"),
 });
 
+const generationFields = {
+  maxNewTokens: count,
+  minNewTokens: z.number().int().min(0),
+  doSample: z.boolean(),
+  temperature: z.number().positive(),
+  topK: z.number().int().min(0),
+  topP: z.number().positive().max(1),
+  repetitionPenalty: z.number().positive(),
+  noRepeatNgramSize: z.number().int().min(0),
+};
+
 /** Generation options of the run file; names and semantics of Hugging Face's generate. */
-export const generationSchema = z.strictObject({
-  maxNewTokens: count.default(32),
-  minNewTokens: z.number().int().min(0).default(0),
-  doSample: z.boolean().default(true),
-  temperature: z.number().positive().default(1),
-  topK: z.number().int().min(0).default(0),
-  topP: z.number().positive().max(1).default(1),
-  repetitionPenalty: z.number().positive().default(1),
-  noRepeatNgramSize: z.number().int().min(0).default(0),
+const generationSchema = z.strictObject({
+  maxNewTokens: generationFields.maxNewTokens.default(32),
+  minNewTokens: generationFields.minNewTokens.default(0),
+  doSample: generationFields.doSample.default(true),
+  temperature: generationFields.temperature.default(1),
+  topK: generationFields.topK.default(0),
+  topP: generationFields.topP.default(1),
+  repetitionPenalty: generationFields.repetitionPenalty.default(1),
+  noRepeatNgramSize: generationFields.noRepeatNgramSize.default(0),
 });
 
 const onFailureSchema = z.strictObject({
@@ -173,7 +184,7 @@ const checkpointSchema = z.strictObject({
 const evaluationSchema = z.strictObject({
   /** Rows of data.test (or data.train) that the comparison uses. */
   rows: count.default(50),
-  generation: generationSchema.partial().default({}),
+  generation: z.strictObject(generationFields).partial().default({}),
 });
 
 const optimizerSchema = z.strictObject({

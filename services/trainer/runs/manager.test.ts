@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ConfigError } from "../../../lib/config/index.js";
@@ -20,6 +20,7 @@ type Work = (context: RunContext<SftRunConfig>) => Promise<RunResult>;
 let folder: string;
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), "rlhf-manager-"));
+  writeFileSync(join(folder, "rows.csv"), "question,answer\nwhy?,because\n");
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { stringify } from "yaml";
 import { RunInterrupted, RunStateError, TrainerBusyError, UnknownRunError } from "../errors.js";
 import { parseRunConfig, type RunConfig } from "../run-config.js";
+import { checkRunInputs } from "../run-inputs.js";
 import { EventFile } from "../tensorboard/event-file.js";
 import { checkResumeConfig } from "./changed-config.js";
 import { CheckpointStore } from "./checkpoint-store.js";
@@ -58,6 +59,7 @@ export class RunManager {
    */
   start(configText: string, baseDirectory: string, runId?: string): RunRecord {
     const config = parseRunConfig(configText, baseDirectory);
+    checkRunInputs(config);
     const id = runId ?? this.#newId(config.kind);
     if (!ID.test(id)) {
       throw new RunStateError(

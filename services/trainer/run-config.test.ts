@@ -1,0 +1,101 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { ConfigError } from "../../lib/config/index.js";
+import { type PpoRunConfig, parseRunConfig } from "./run-config.js";
+import { checkRunInputs } from "./run-inputs.js";
+
+const PPO = `
+kind: ppo
+model: policy
+data: { train: train.csv }
+rewards: [{ type: classifier }]
+batches: 3
+ppo: { batchSize: 32 }
+`;
+
+const problemsOf = (text: string): readonly string[] => {
+  try {
+    parseRunConfig(text, "/data");
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems;
+    throw error;
+  }
+  return assert.fail("the run file was accepted");
+};
+
+describe("a run file", () => {
+  it("is resolved: defaults filled in, paths from its own folder", () => {
+    const config = parseRunConfig(PPO, "/data") as PpoRunConfig;
+    assert.equal(config.model, "/data/policy");
+    assert.equal(config.data.train, "/data/train.csv");
+    assert.deepEqual(config.control.tokens, ["[good]", "[bad]"]);
+    assert.equal(config.ppo.minibatchSize, 8);
+    assert.equal(config.maxStaleness, 0);
+    assert.ok(Object.isFrozen(config));
+  });
+
+  it("read again from what was resolved is the same", () => {
+    const config = parseRunConfig(PPO, "/data");
+    assert.deepEqual(parseRunConfig(JSON.stringify(config), "/elsewhere"), config);
+  });
+
+  it("with several problems names each field, its value and what is accepted", () => {
+    const problems = problemsOf(`${PPO.replace("batches: 3", "batches: -3")}\nbatchs: 3\nmaxStaleness: 7\n`);
+    assert.equal(problems.length, 3);
+    assert.match(problems.join("\n"), /batches: -3 → /);
+    assert.match(problems.join("\n"), /batchs: unknown key → did you mean "batches"\?/);
+    assert.match(problems.join("\n"), /maxStaleness: 7 → /);
+  });
+
+  it("whose minibatches do not divide the batch says so", () => {
+    const [problem] = problemsOf(PPO.replace("batchSize: 32", "batchSize: 32, minibatchSize: 24"));
+    assert.match(problem ?? "", /ppo.minibatchSize: 24 does not divide batchSize 32/);
+  });
+
+  it("of an unknown kind, or none, or no YAML at all is told what is wanted", () => {
+    assert.match(problemsOf("kind: dpo").join(), /kind: "dpo" → one of ppo, sft, reward/);
+    assert.match(problemsOf("model: x").join(), /kind: missing → one of ppo, sft, reward/);
+    assert.match(problemsOf("kind: [ppo").join(), /valid YAML/);
+    assert.match(problemsOf("just text").join(), /not a mapping/);
+  });
+
+  it("asks for names where two terms are of one type, and for no sign where there is no control token", () => {
+    const two = PPO.replace("[{ type: classifier }]", "[{ type: classifier }, { type: classifier }]");
+    assert.match(problemsOf(two).join(), /two terms are named classifier/);
+    assert.match(problemsOf(`${PPO}control: { tokens: [] }\n`).join(), /rewards\[0\]\.signed: true → false/);
+  });
+
+  it("takes the notebook's habits from its profile", () => {
+    const config = parseRunConfig(
+      PPO.replace("{ batchSize: 32 }", "{ profile: notebook }"),
+      "/data",
+    ) as PpoRunConfig;
+    assert.equal(config.ppo.batchSize, 32);
+    assert.equal(config.ppo.responseIncludesQuery, true);
+    assert.equal(config.ppo.rewardTransform, "probability");
+  });
+});
+
+describe("the inputs of a run", () => {
+  it("that are missing are all named, with what is accepted", () => {
+    assert.throws(
+      () => checkRunInputs(parseRunConfig(PPO, "/no/such/folder")),
+      (error: unknown) =>
+        error instanceof ConfigError &&
+        /data.train: .*train.csv → a file that can be read/.test(error.message) &&
+        /model: .*policy → a model directory, with config.json/.test(error.message),
+    );
+  });
+
+  it("that are there pass", () => {
+    const folder = mkdtempSync(join(tmpdir(), "rlhf-inputs-"));
+    try {
+      for (const name of ["train.csv", "config.json"]) writeFileSync(join(folder, name), "{}");
+      checkRunInputs(parseRunConfig(PPO.replace("model: policy", "model: ."), folder));
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+});
