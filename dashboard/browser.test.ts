@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Browser, BrowserContextOptions, Page } from "playwright-core";
+import { Evaluator } from "../services/trainer/evaluate/evaluator.js";
 import { RunManager } from "../services/trainer/runs/manager.js";
 import { runSft } from "../services/trainer/supervised/sft-run.js";
+import { TestMesh } from "../services/trainer/testing/mesh.js";
 import { type RunningDashboard, startDashboard } from "./server.js";
 import { findChromium, launchChromium } from "./testing/chromium.js";
 import { PpoFixture } from "./testing/ppo-fixture.js";
@@ -29,6 +31,7 @@ describe("the dashboard in a browser", function () {
     }
     browser = await launchChromium(path);
     folder = mkdtempSync(join(tmpdir(), "rlhf-browser-"));
+    mkdirSync(join(folder, "mesh"));
     dashboard = await startDashboard({
       runsDirectory: folder,
       listen: "127.0.0.1:0",
@@ -54,7 +57,7 @@ describe("the dashboard in a browser", function () {
   });
 
   /** A page whose errors fail the test, and which may talk to the dashboard alone. */
-  async function open(path: string, options: BrowserContextOptions = {}): Promise<Page> {
+  async function open(path: string, options: BrowserContextOptions = {}, at = dashboard.url): Promise<Page> {
     const context = await browser.newContext(options);
     contexts.push(context);
     const page = await context.newPage();
@@ -64,9 +67,9 @@ describe("the dashboard in a browser", function () {
       if (message.type() === "error" && !message.text().includes("404")) complaints.push(message.text());
     });
     page.on("request", (request) => {
-      if (!request.url().startsWith(dashboard.url)) complaints.push(`asked elsewhere: ${request.url()}`);
+      if (!request.url().startsWith(at)) complaints.push(`asked elsewhere: ${request.url()}`);
     });
-    await page.goto(dashboard.url + path);
+    await page.goto(at + path);
     return page;
   }
 
@@ -107,6 +110,36 @@ describe("the dashboard in a browser", function () {
     assert.ok((await painted(page, "Loss")) > 500);
     assert.ok((await painted(page, "Tokens per second")) > 500);
     assert.ok(await page.locator("#batch").isHidden(), "a supervised run has no batches of samples");
+  });
+
+  it("shows a real PPO run: curves, tokens by their advantage, and the report of its evaluation", async () => {
+    const mesh = await TestMesh.start({ runsDirectory: join(folder, "mesh") });
+    const own = await startDashboard({ runsDirectory: mesh.runsDirectory, listen: "127.0.0.1:0" });
+    try {
+      const { record } = await mesh.run("ppo-real", { batches: 2, record: true });
+      assert.equal(record.state, "FINISHED", record.reason);
+      const { signal } = new AbortController();
+      await new Evaluator(mesh.manager).evaluate("ppo-real", { rows: 3, signal });
+      const page = await open("/runs/ppo-real", {}, own.url);
+      await page.locator('figure[data-title="Reward by control token"][data-points="2"]').waitFor();
+      assert.ok((await painted(page, "KL to the reference")) > 100);
+      const advantages = page.locator(".tokens .token");
+      await advantages.first().waitFor();
+      assert.equal(await page.locator(".samples tbody tr").count(), 4);
+      assert.ok((await advantages.count()) >= 4);
+      assert.match((await page.locator("#config").textContent()) ?? "", /kind: ppo/);
+      await page.getByText("Before and after: report").click();
+      await page.getByRole("heading", { name: "Differences to the reference" }).waitFor();
+      assert.ok((await page.locator("svg polyline").count()) > 0);
+      assert.equal(
+        await evaluate(page, "getComputedStyle(document.body).maxWidth"),
+        "992px",
+        "its styles hold",
+      );
+    } finally {
+      await own.close();
+      await mesh.close();
+    }
   });
 
   it("follows a run live: steps, log and end appear without a reload", async () => {

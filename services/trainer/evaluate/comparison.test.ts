@@ -60,6 +60,6 @@ describe("a bootstrap interval", () => {
   });
 
   it("of one value has no width", () => {
-    assert.deepEqual(bootstrapMean([3], lehmer()), { mean: 3, ci95: 0 });
+    assert.deepEqual(bootstrapMean([3], lehmer()), { mean: 3, ci95: 0, low: 3, high: 3 });
   });
 });
