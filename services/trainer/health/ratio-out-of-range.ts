@@ -8,7 +8,7 @@ import type { AlarmSettings } from "./settings.js";
 
 /** Watches the smallest and the largest ratio of a step. */
 export function ratioOutOfRange(
-  { max }: AlarmSettings["ratioOutOfRange"],
+  { max, min }: AlarmSettings["ratioOutOfRange"],
   { ppo, maxStaleness }: Pick<PpoRunConfig, "ppo" | "maxStaleness">,
 ): Detector {
   return {
@@ -17,13 +17,13 @@ export function ratioOutOfRange(
     observe({ metrics }: StepMetrics): Finding | undefined {
       const low = metrics["ppo/policy/ratio_min"];
       const high = metrics["ppo/policy/ratio_max"];
-      if (low === undefined || high === undefined || (low >= 1 / max && high <= max)) return undefined;
+      if (low === undefined || high === undefined || (low >= min && high <= max)) return undefined;
       const moved = metrics["ppo/policy/approxkl"] ?? Number.NaN;
       const gap = metrics["rollout/logprob_gap"] ?? 0;
       const stale = maxStaleness > 0 && gap > moved;
       return {
-        figures: { min: low, max: high, bound: max, approxKl: moved, logprobGap: gap },
-        says: `the probability ratio of a token went from 1 to between ${figure(low)} and ${figure(high)} within one step (bounds ${figure(1 / max)} and ${max})`,
+        figures: { lowest: low, highest: high, min, max, approxKl: moved, logprobGap: gap },
+        says: `the probability ratio of a token went from 1 to between ${figure(low)} and ${figure(high)} within one step (bounds ${min} and ${max})`,
         cause: stale
           ? `the samples are from weights ${figure(gap)} nats per token away from the learner's, more than the step itself moves them.`
           : `the updates of one step are too large: ppo.learningRate ${metrics["ppo/learning_rate"] ?? ppo.learningRate}, ${ppo.epochs} epochs, approximate KL ${figure(moved)} nats per token.`,

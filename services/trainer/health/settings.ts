@@ -30,8 +30,10 @@ export const alarmsSchema = z.strictObject({
   }),
   /** The probability ratio of a token leaves the range. */
   ratioOutOfRange: alarm("warn", {
-    /** Largest ratio; the smallest is 1 divided by it. */
+    /** Largest ratio of a token. */
     max: z.number().min(1).default(100),
+    /** Smallest ratio of a token; single tokens get rare in healthy steps, too. */
+    min: z.number().min(0).max(1).default(1e-4),
   }),
   /** The policy has all but stopped to vary. */
   entropyCollapse: alarm("warn", {
