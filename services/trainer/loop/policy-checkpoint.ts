@@ -27,19 +27,19 @@ export interface LearnedModel {
   readonly generationConfig?: JsonObject | undefined;
   readonly weights: ReadonlyMap<string, HostParameter>;
   readonly weightVersion: number;
-  /** Directory whose tokenizer files are copied. */
-  readonly tokenizerFrom: string;
+  /** The tokenizer's files by name. Kept in memory: the directory that they came from may be a checkpoint that is gone by then. */
+  readonly tokenizerFiles: Readonly<Record<string, string>>;
 }
 
 /** Writes a model directory that our servers and transformers load. Returns the digest of its weights. */
 export async function saveModel(directory: string, model: LearnedModel): Promise<string> {
-  const { config, generationConfig, weights, weightVersion, tokenizerFrom } = model;
+  const { config, generationConfig, weights, weightVersion, tokenizerFiles } = model;
   const { digest } = await saveCheckpoint(directory, {
     config,
     ...(generationConfig ? { generationConfig } : {}),
     tensors: weights,
     weightVersion,
-    tokenizerFrom,
+    files: tokenizerFiles,
   });
   return digest;
 }

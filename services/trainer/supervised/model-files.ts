@@ -172,7 +172,8 @@ async function tokenizerOf(
   return { tokenizer: tokenizerFromFiles(files), files: { ...files } as Record<string, object> };
 }
 
-async function tokenizerFiles(folder: string): Promise<Record<string, string>> {
+/** The tokenizer's files of a model directory, by name. */
+export async function tokenizerFiles(folder: string): Promise<Record<string, string>> {
   const entries = await Promise.all(
     TOKENIZER_FILES.map(async (name) => {
       const text = await readFile(join(folder, name), "utf8").catch(() => undefined);
