@@ -85,7 +85,18 @@ async function work(
     });
     const encode = (text: string) => tokenizer.encode(text, { addSpecialTokens: false }).ids;
     const pieces = (ids: readonly number[]) => tokenPieces(tokenizer, ids);
-    const parts = { context, dataset, encode, pieces, learner, publisher, stage, stalls, describe };
+    const parts = {
+      context,
+      dataset,
+      encode,
+      pieces,
+      learner,
+      threads: engine.threads,
+      publisher,
+      stage,
+      stalls,
+      describe,
+    };
     await new PpoLoop(parts, resumed).run();
     const directory = join(context.directory, "model");
     await saveModel(directory, describe(await learner.readWeights(), publisher.version));
