@@ -10,7 +10,7 @@ import type { ServerLimits } from "./limits.js";
 import type { Logger } from "./log.js";
 import { announceReady } from "./ready.js";
 import { type RunningServer, startServer } from "./server.js";
-import { buildVersion } from "./server-info.js";
+import { buildVersion, instanceName } from "./server-info.js";
 import type { ServiceConfig } from "./service-config.js";
 
 /** What a service is made of. */
@@ -57,7 +57,7 @@ export async function runService<Config extends ServiceConfig>(
   const { traceFile, prometheusPort, logLevel, instance } = config;
   const telemetry = startTelemetry({
     ...{ service, version: buildVersion(), traceFile, prometheusPort, logLevel },
-    ...(instance !== undefined && { instance }),
+    instance: instance ?? instanceName(), // one name in GetInfo, in logs and in traces
     ...furtherTelemetry?.(config),
   });
   const log: Logger = telemetry.log;

@@ -33,6 +33,8 @@ export {
   injectHeaders,
   injectTraceparent,
   linkFromTraceparent,
+  type OpenedSpan,
+  openSpan,
   type SpanOptions,
   withSpan,
 } from "./tracing.js";

@@ -47,6 +47,24 @@ export async function withSpan<T>(
   options: SpanOptions,
   work: (span: Span) => Promise<T> | T,
 ): Promise<T> {
+  const opened = openSpan(name, options);
+  try {
+    return await opened.within(() => work(opened.span));
+  } finally {
+    opened.end();
+  }
+}
+
+/** A span that stays open longer than one function runs. */
+export interface OpenedSpan {
+  readonly span: Span;
+  /** Runs work with the span active; an error marks the span as failed and is thrown on. */
+  within<T>(work: () => Promise<T> | T): Promise<T>;
+  end(): void;
+}
+
+/** Starts a span whose work comes piece by piece. Whoever opens it ends it. */
+export function openSpan(name: SpanName, options: SpanOptions): OpenedSpan {
   const { attributes, kind = SpanKind.INTERNAL, parent } = options;
   const parentContext =
     parent === "root"
@@ -58,14 +76,19 @@ export async function withSpan<T>(
     typeof link === "string" ? (linkFromTraceparent(link) ?? []) : (link ?? []),
   );
   const span = trace.getTracer(SCOPE).startSpan(name, { attributes, kind, links }, parentContext);
-  try {
-    return await context.with(trace.setSpan(parentContext, span), () => work(span));
-  } catch (error) {
-    failSpan(span, error);
-    throw error;
-  } finally {
-    span.end();
-  }
+  const active = trace.setSpan(parentContext, span);
+  return {
+    span,
+    within: async (work) => {
+      try {
+        return await context.with(active, work);
+      } catch (error) {
+        failSpan(span, error);
+        throw error;
+      }
+    },
+    end: () => span.end(),
+  };
 }
 
 /** Marks a span as failed by `error`: status ERROR with its message, `error.type`, and the error as an event. */

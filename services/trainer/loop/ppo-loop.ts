@@ -5,7 +5,7 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { PromptDataset } from "../../../lib/dataset/index.js";
-import { gauge, histogram, withSpan } from "../../../lib/telemetry/index.js";
+import { gauge, histogram, type OpenedSpan, openSpan, withSpan } from "../../../lib/telemetry/index.js";
 import { RunFailedError, RunInterrupted } from "../errors.js";
 import { RunHealth } from "../health/run-health.js";
 import type { HostParameter } from "../learner/parameter-store.js";
@@ -50,6 +50,8 @@ export class PpoLoop {
   #moments: Readonly<Record<string, Moments>>;
   /** The next step's batch where it is generated ahead. */
   #ahead: Promise<ScoredBatch> | undefined;
+  /** Root spans of the batch at work and of the one that is generated ahead, by step. */
+  readonly #spans = new Map<number, OpenedSpan>();
   readonly #health: RunHealth;
   #checkedPolicy = false;
 
@@ -70,18 +72,32 @@ export class PpoLoop {
   async run(): Promise<void> {
     const { context } = this.parts;
     const first = (context.resumeFrom?.step ?? 0) + 1;
-    for (let step = first; step <= this.#config.batches; step++) {
-      context.signal.throwIfAborted();
-      const attributes = { "rlhf.run": context.id, "rlhf.batch.number": step };
-      const last = step === this.#config.batches;
-      await withSpan("rlhf.batch", { parent: "root", attributes }, async () => {
-        try {
-          await this.#step(step, last);
-        } catch (error) {
-          throw this.#health.failure(step, error);
-        }
-      });
+    try {
+      for (let step = first; step <= this.#config.batches; step++) {
+        context.signal.throwIfAborted();
+        const last = step === this.#config.batches;
+        const span = this.#spanOf(step);
+        await span.within(async () => {
+          try {
+            await this.#step(step, last);
+          } catch (error) {
+            throw this.#health.failure(step, error);
+          }
+        });
+        span.end();
+        this.#spans.delete(step);
+      }
+    } finally {
+      for (const span of this.#spans.values()) span.end();
     }
+  }
+
+  /** The root span of a batch, opened when its generation begins: with maxStaleness 1 that is before its step. */
+  #spanOf(step: number): OpenedSpan {
+    const attributes = { "rlhf.run": this.parts.context.id, "rlhf.batch.number": step };
+    const span = this.#spans.get(step) ?? openSpan("rlhf.batch", { parent: "root", attributes });
+    this.#spans.set(step, span);
+    return span;
   }
 
   async #step(step: number, last: boolean): Promise<void> {
@@ -137,11 +153,13 @@ export class PpoLoop {
     const prompts = buildBatch(this.#config, step - 1, rows, encode);
     const version = publisher.version;
     context.phase(step, "generate", 0);
-    const scored = stage.run(
-      prompts,
-      this.#config.maxStaleness === 0 ? { exactly: version } : { atLeast: version },
-      this.#moments,
-      (share) => context.phase(step, "generate", share),
+    const scored = this.#spanOf(step).within(() =>
+      stage.run(
+        prompts,
+        this.#config.maxStaleness === 0 ? { exactly: version } : { atLeast: version },
+        this.#moments,
+        (share) => context.phase(step, "generate", share),
+      ),
     );
     scored.catch(() => {}); // heard by the step that awaits it
     return scored;

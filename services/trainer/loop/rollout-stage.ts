@@ -2,7 +2,7 @@
  * @file From prompts to scored samples: shards go to the policy servers, and as each returns, its scores and reference
  * log-probabilities start. In: the prompts of a batch. Out: one scored or failed sample each, in order.
  */
-import { withSpan } from "../../../lib/telemetry/index.js";
+import { context, withSpan } from "../../../lib/telemetry/index.js";
 import { RunFailedError } from "../errors.js";
 import { jitteredBackoff, type PoolRule, runShards } from "../rollout/pool.js";
 import type { Outcome, PromptSample, RolloutSample } from "../rollout/sample.js";
@@ -71,6 +71,7 @@ export class RolloutStage {
   ): Promise<ScoredBatch> {
     const { config, servers } = this.options;
     const clock = new SpanClock();
+    const batch = context.active(); // scoring overlaps generation: both are children of the batch
     const parts: {
       first: number;
       samples: RolloutSample[];
@@ -84,9 +85,11 @@ export class RolloutStage {
           this.#generate(member, shard.items, demand),
         );
         for await (const { shard, result } of shards) {
-          const scored = this.scoreShard(result, clock, () => {
-            retries += 1;
-          });
+          const scored = context.with(batch, () =>
+            this.scoreShard(result, clock, () => {
+              retries += 1;
+            }),
+          );
           scored.catch(() => {}); // awaited below; a failure must not be unheard until then
           parts.push({ first: shard.items[0]?.index ?? 0, samples: result, scored });
           generated += result.length;
