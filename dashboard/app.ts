@@ -92,8 +92,7 @@ export function createApp({ runsDirectory, loopbackOnly, signal, onError }: AppO
   });
   app.get("/api/runs/:id/timeline/:step", async (c) => {
     const { id, step } = c.req.param();
-    runs.directoryOf(id);
-    return c.json(await readTimeline(runs.root, id, stepOf(step)));
+    return c.json(await readTimeline(runs.directoryOf(id), id, stepOf(step)));
   });
 
   app.notFound((c) => missing(c, "There is no such page.", page));

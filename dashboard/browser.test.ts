@@ -205,12 +205,12 @@ describe("the dashboard in a browser", function () {
     const page = await open("/runs/ppo-done");
     await page.locator(".lane-name", { hasText: "policy-2" }).waitFor();
     assert.deepEqual((await page.locator(".lane-name").allTextContents()).filter(Boolean), [
-      "trainertrainer",
-      "bertscorebertscore",
-      "policy-1policy",
-      "policy-2policy",
-      "referencepolicy",
-      "rewardreward",
+      "trainertrainer trainer-host-1",
+      "bertscorebertscore bertscore-host-1",
+      "policy-1policy policy-host-1",
+      "policy-2policy policy-host-1",
+      "referencepolicy policy-host-1",
+      "rewardreward reward-host-1",
     ]);
     await page.locator(".span.failed").click();
     await page.locator(".detail", { hasText: "fetch timed out once" }).waitFor();

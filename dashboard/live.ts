@@ -12,6 +12,8 @@ import { recordedSteps } from "./samples.js";
 
 /** Time between two looks at the files; a step of a run takes longer. */
 const LOOK_EVERY_MS = 400;
+/** When a browser that lost us tries again. */
+const RECONNECT_AFTER_MS = 1000;
 /** Proxies close connections that say nothing. */
 const PING_EVERY_MS = 15_000;
 
@@ -34,6 +36,7 @@ export async function streamRun(
     said.set(event, data);
     await stream.writeSSE({ event, data });
   };
+  await stream.writeSSE({ event: "begin", data: "", retry: RECONNECT_AFTER_MS });
   let spoke = Date.now();
   while (!signal.aborted) {
     try {
@@ -45,7 +48,9 @@ export async function streamRun(
     let more = false;
     for (const [event, follower] of followers) {
       const lines = await follower.read();
-      if (lines.reset || lines.values.length > 0) await send(event, lines);
+      if (lines.reset || lines.values.length > 0) {
+        await send(event, { reset: lines.reset, values: lines.values.map(withoutMetrics) });
+      }
       more ||= lines.values.length > 0;
     }
     await sendIfNew("records", recordedSteps(directory));
@@ -56,6 +61,13 @@ export async function streamRun(
     }
     await pause(LOOK_EVERY_MS, signal);
   }
+}
+
+/** A step's event without its metrics, which come as lines of metrics.jsonl. */
+function withoutMetrics(line: unknown): unknown {
+  if ((line as { kind?: unknown } | null)?.kind !== "step") return line;
+  const { metrics: _, ...event } = line as Record<string, unknown>;
+  return event;
 }
 
 function pause(ms: number, signal: AbortSignal): Promise<void> {

@@ -118,7 +118,7 @@ describe("the dashboard", () => {
         ["/api/runs/nope/stream", /There is no run "nope"/],
         ["/api/runs/one/samples/9", /Batch 9 was not recorded/],
         ["/api/runs/one/samples/x", /There is no batch "x"/],
-        ["/api/runs/one/timeline/1", /There are no traces/],
+        ["/api/runs/one/timeline/1", /This run has no traces/],
         ["/api/nothing", /no such page/],
       ] as const) {
         const reply = await get(path);
@@ -196,7 +196,7 @@ describe("the dashboard", () => {
         const message = text.slice(0, end);
         text = text.slice(end + 2);
         const field = (name: string) => new RegExp(`^${name}: (.*)$`, "m").exec(message)?.[1] ?? "";
-        if (field("event")) yield { event: field("event"), data: JSON.parse(field("data")) };
+        if (field("data")) yield { event: field("event"), data: JSON.parse(field("data")) };
       }
     }
   }

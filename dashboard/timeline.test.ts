@@ -17,7 +17,7 @@ describe("timelines", () => {
     it("has a lane per process, the trainer first, with times from the batch's start", async () => {
       await writeTrace(folder, "one", 4);
       await writeTrace(folder, "one", 5);
-      const { lanes, durationMs, leftOut } = await readTimeline(folder, "one", 5);
+      const { lanes, durationMs, leftOut } = await readTimeline(join(folder, "one"), "one", 5);
       assert.deepEqual(
         lanes.map(({ name, service }) => [name, service]),
         [
@@ -38,7 +38,7 @@ describe("timelines", () => {
 
     it("puts spans that overlap into rows of their own, parents above", async () => {
       await writeTrace(folder, "one", 1);
-      const trainer = (await readTimeline(folder, "one", 1)).lanes[0];
+      const trainer = (await readTimeline(join(folder, "one"), "one", 1)).lanes[0];
       const rowOf = (name: string) => trainer?.spans.find((span) => span.name === name)?.row;
       assert.equal(rowOf("rlhf.batch"), 0);
       assert.equal(rowOf("rlhf.generate"), 1);
@@ -51,15 +51,12 @@ describe("timelines", () => {
     });
 
     it("says whether there are no traces at all, or none of this batch", async () => {
-      await assert.rejects(readTimeline(folder, "one", 1), (error: unknown) => {
-        return (
-          error instanceof NotFoundError &&
-          /no traces: start servers and trainer with --trace-file/.test(error.message)
-        );
+      await assert.rejects(readTimeline(join(folder, "one"), "one", 1), (error: unknown) => {
+        return error instanceof NotFoundError && /This run has no traces/.test(error.message);
       });
       await writeTrace(folder, "one", 1);
-      await assert.rejects(readTimeline(folder, "one", 2), /No trace has batch 2/);
-      await assert.rejects(readTimeline(folder, "other", 1), /No trace has batch 1/);
+      await assert.rejects(readTimeline(join(folder, "one"), "one", 2), /No trace has batch 2/);
+      await assert.rejects(readTimeline(join(folder, "one"), "other", 1), /No trace has batch 1/);
     });
   });
 });

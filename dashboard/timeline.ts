@@ -46,15 +46,9 @@ interface Found {
   readonly span: SpanRecord;
 }
 
-/**
- * The timeline of step `step`. Trainer and servers that are started with a run keep its spans in the run's own `traces`; only
- * files in the runs directory are looked at. Throws NotFoundError where no trace has the batch.
- */
-export async function readTimeline(runsDirectory: string, run: string, step: number): Promise<Timeline> {
-  const files = [
-    ...traceFiles(join(runsDirectory, run, "traces")),
-    ...traceFiles(join(runsDirectory, ".trainer")),
-  ];
+/** The timeline of step `step` of a run, from the trace files in its directory. Throws NotFoundError where none has the batch. */
+export async function readTimeline(runDirectory: string, run: string, step: number): Promise<Timeline> {
+  const files = traceFiles(join(runDirectory, "traces"));
   const roots = await collect(
     files,
     ({ name, attributes }) =>
@@ -65,7 +59,7 @@ export async function readTimeline(runsDirectory: string, run: string, step: num
   if (!root) {
     throw new NotFoundError(
       files.length === 0
-        ? "There are no traces: start servers and trainer with --trace-file in the run's traces directory."
+        ? "This run has no traces; trainer and servers write them into the traces folder of its directory."
         : `No trace has batch ${step}.`,
     );
   }

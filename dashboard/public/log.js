@@ -52,6 +52,8 @@ export class LogView {
   }
 }
 
+const said = (words, value) => typeof value === "string" && value.length > 20 && words.includes(value);
+
 function line(event) {
   const {
     kind,
@@ -66,7 +68,8 @@ function line(event) {
   } = event;
   const words =
     kind === "state" ? `run is ${state(String(entered))}${reason ? `: ${reason}` : ""}` : (message ?? kind);
-  const figures = Object.entries({ ...rest, ...fields });
+  // an alarm's cause and remedy stand in its message already
+  const figures = Object.entries({ ...rest, ...fields }).filter(([, value]) => !said(words, value));
   return el(
     "li",
     { class: `level-${kind === "state" && entered === "FAILED" ? "error" : level}` },

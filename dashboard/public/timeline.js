@@ -44,7 +44,12 @@ export function timelineView({ traceId, durationMs, lanes, leftOut }) {
         el(
           "div",
           { class: "lane" },
-          el("div", { class: "lane-name", title: lane.instance }, lane.name, el("small", {}, lane.service)),
+          el(
+            "div",
+            { class: "lane-name", title: lane.instance },
+            lane.name,
+            el("small", {}, `${lane.service} ${lane.instance}`),
+          ),
           track(lane, durationMs, detail),
         ),
       ),

@@ -48,7 +48,7 @@ export async function writeTrace(runsDirectory: string, run: string, step: numbe
   const traces = join(runsDirectory, run, "traces");
   await write(
     "trainer",
-    join(runsDirectory, ".trainer", "trainer.jsonl"),
+    join(traces, "trainer.jsonl"),
     [
       ["rlhf.generate", 5, 2100, { "rlhf.batch.size": "8" }],
       ["rlhf.generate.shard", 8, 1700, { "server.address": "127.0.0.1:50061" }],

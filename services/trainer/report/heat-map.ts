@@ -44,5 +44,5 @@ export function heatMap({ candidate, reference, values }: Similarities): Html {
   const [width, height] = [left + columns.length * CELL + 4, top + rows.length * CELL + 4];
   const cut = candidate.length > MOST || reference.length > MOST;
   return html`<div class="scroll"><svg class="heat" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" role="img" aria-label="Token similarities">${down}${across}${cells}</svg></div>
-<p class="muted">Cosine similarity from ${low.toFixed(2)} (white) to ${high.toFixed(2)} (full); the best match of each row is framed.${cut && ` The first ${MOST} tokens of each text are shown.`}</p>`;
+<p class="muted">Cosine similarity from ${low.toFixed(2).replace("-", "−")} (white) to ${high.toFixed(2)} (full); the best match of each row is framed.${cut && ` The first ${MOST} tokens of each text are shown.`}</p>`;
 }

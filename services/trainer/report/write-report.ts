@@ -70,7 +70,7 @@ export async function writeReport(run: EvaluatedRun): Promise<string> {
     },
     repeat: [
       `rlhf eval ${record.id} --rows ${rows.length} --seed ${seed}   # this comparison once more`,
-      "rlhf train run.yaml   # the run, from the run file below",
+      "rlhf train run.yaml   # the run, from the run file below; leave out addresses of servers that were started for it",
     ],
   });
   writeFileAtomic(path, page);
