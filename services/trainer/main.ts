@@ -7,6 +7,7 @@ import { describeFlags, parseServiceArgs, serviceSchema } from "../../lib/rpc/se
 import { runService } from "../../lib/rpc/service-process.js";
 import { Evaluator } from "./evaluate/evaluator.js";
 import { runPpo } from "./loop/ppo-run.js";
+import { Replayer } from "./replay/replayer.js";
 import { RunManager } from "./runs/manager.js";
 import { trainerService } from "./service.js";
 import { runReward } from "./supervised/reward-run.js";
@@ -60,7 +61,7 @@ export async function main(argv: readonly string[]): Promise<void> {
         maxActive: maxRuns,
       });
       return {
-        services: [trainerService(runs, new Evaluator(runs), process.cwd())],
+        services: [trainerService(runs, new Evaluator(runs), new Replayer(runs), process.cwd())],
         limits: { maxReceiveBytes: 4 << 20 },
         load: async () => {
           if (dashboardListen === undefined) return;

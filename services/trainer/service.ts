@@ -5,14 +5,20 @@ import { TrainerService } from "../../lib/api/gen/rlhf/trainer/v1/trainer_pb.js"
 import { ConfigError } from "../../lib/config/index.js";
 import { InvalidFieldError, implement, type ServiceImplementation, Validator } from "../../lib/rpc/index.js";
 import type { Evaluator } from "./evaluate/evaluator.js";
+import type { Replayer } from "./replay/replayer.js";
 import type { RunManager } from "./runs/manager.js";
-import { toEvaluation, toEvent, toRun } from "./wire.js";
+import { toDifference, toEvaluation, toEvent, toReplayed, toRun } from "./wire.js";
 
 const MAX_CONFIG_BYTES = 1 << 20;
 const MAX_PAGE = 1000;
 
 /** The trainer's service. `cwd` is where relative paths of run files start if a request names no directory. */
-export function trainerService(runs: RunManager, evaluator: Evaluator, cwd: string): ServiceImplementation {
+export function trainerService(
+  runs: RunManager,
+  evaluator: Evaluator,
+  replayer: Replayer,
+  cwd: string,
+): ServiceImplementation {
   const described = (id: string) => {
     const { record, directory } = runs.get(id);
     return toRun(record, directory);
@@ -75,6 +81,23 @@ export function trainerService(runs: RunManager, evaluator: Evaluator, cwd: stri
           signal: ctx.signal,
         });
         return toEvaluation(variants, rows, paths);
+      },
+      async *replayRun(request, ctx) {
+        const { record } = runs.get(request.runId);
+        const batch = Number(request.batch);
+        const v = new Validator();
+        // the step that failed has a record, too
+        v.number("batch", batch)
+          .atLeast(1)
+          .atMost(record.step + 1);
+        v.check();
+        const warn = (message: string) => ctx.log.warn({ run: request.runId }, message);
+        for await (const replayed of replayer.replay(request.runId, batch, { signal: ctx.signal, warn })) {
+          yield toReplayed(replayed);
+        }
+      },
+      diffRuns(request) {
+        return toDifference(replayer.diff(request.runId, request.otherRunId));
       },
     },
     { lasting: ["watchRun"] },

@@ -1,11 +1,15 @@
 /** @file Runs and events of the trainer as the messages of rlhf.trainer.v1. Pure. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type {
+  DiffRunsResponseSchema,
   EvaluateResponseSchema,
+  ReplayRunResponseSchema,
   WatchRunResponseSchema,
 } from "../../lib/api/gen/rlhf/trainer/v1/trainer_pb.js";
 import { RunKind, type RunSchema, RunState } from "../../lib/api/gen/rlhf/trainer/v1/trainer_pb.js";
 import type { ComparisonRow, VariantSummary } from "./evaluate/comparison.js";
+import type { RunDifference } from "./replay/diff.js";
+import type { ReplayedBatch } from "./replay/replay.js";
 import type { RunEvent } from "./runs/events.js";
 import type { RunRecord } from "./runs/record.js";
 
@@ -89,5 +93,29 @@ export function toEvaluation(
     csvPath: paths.csv,
     markdownPath: paths.markdown,
     reportPath: paths.report,
+  };
+}
+
+/** A batch of a replay as a message. */
+export function toReplayed(batch: ReplayedBatch): MessageInitShape<typeof ReplayRunResponseSchema> {
+  return {
+    step: BigInt(batch.step),
+    fromStep: BigInt(batch.fromStep),
+    compared: batch.compared,
+    differences: batch.differences.map((difference) => ({ ...difference })),
+    failure: batch.failure,
+  };
+}
+
+/** Where two runs part, as a message. */
+export function toDifference(difference: RunDifference): MessageInitShape<typeof DiffRunsResponseSchema> {
+  const { configuration, steps, parted } = difference;
+  return {
+    configuration: configuration.map((field) => ({ ...field })),
+    ...(parted ? { step: BigInt(parted.step) } : {}),
+    differences: (parted?.differences ?? []).map((each) => ({ ...each })),
+    steps: BigInt(steps.first),
+    otherSteps: BigInt(steps.second),
+    commonSteps: BigInt(steps.both),
   };
 }

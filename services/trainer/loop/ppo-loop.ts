@@ -2,8 +2,6 @@
  * @file One batch of PPO after another: prompts → responses → scores → PPO step → new weights → checkpoint.
  * Everything random in a step derives from run seed and step, so a run that resumes repeats the numbers.
  */
-import { mkdirSync } from "node:fs";
-import { join } from "node:path";
 import type { PromptDataset } from "../../../lib/dataset/index.js";
 import { gauge, histogram, type OpenedSpan, openSpan, withSpan } from "../../../lib/telemetry/index.js";
 import { RunFailedError, RunInterrupted } from "../errors.js";
@@ -16,10 +14,10 @@ import { buildBatch, type Encode } from "../rollout/prompts.js";
 import type { QaRow } from "../rollout/rows.js";
 import type { PpoRunConfig } from "../run-config.js";
 import type { RunContext } from "../runs/context.js";
-import { writeFileAtomic } from "../runs/files.js";
 import type { Moments } from "../scoring/compose.js";
 import type { StallWatch } from "../stalls/stall-watch.js";
 import { stepMetrics } from "./batch-metrics.js";
+import { type BatchRecord, writeBatchRecord } from "./batch-record.js";
 import { type LearnedBatch, learnBatch } from "./learn-batch.js";
 import { type LearnedModel, writeLearned } from "./policy-checkpoint.js";
 import type { PpoRunState } from "./ppo-state.js";
@@ -36,6 +34,8 @@ export interface PpoLoopParts {
   /** The text of each token, for the record of a batch. */
   readonly pieces: (ids: readonly number[]) => string[];
   readonly learner: PolicyLearner;
+  /** Threads of the learner's engine. */
+  readonly threads: number;
   readonly publisher: Publisher;
   readonly stage: RolloutStage;
   readonly stalls: StallWatch;
@@ -114,7 +114,11 @@ export class PpoLoop {
     context.phase(step, "learn", 0);
     const learning = performance.now();
     const learnt = await withSpan("rlhf.learn", { attributes: { "rlhf.batch.size": learned.length } }, () =>
-      this.#learn(step, learned, before),
+      this.#learn(step, learned, before).catch((error: Error) => {
+        // a step that fails is the one that somebody will want to repeat
+        if (this.#config.record) this.#record(step, before, batch, learned, { failure: error.message });
+        throw error;
+      }),
     );
     const publishing = performance.now();
     context.phase(step, "publish", 0);
@@ -135,7 +139,9 @@ export class PpoLoop {
     context.step(step, metrics);
     histogram("rlhf.batch.duration").record((done - clock) / 1000);
     gauge("rlhf.run.step").record(step, { "rlhf.run": context.id });
-    if (this.#config.record) this.#record(step, batch, learned, learnt.result);
+    if (this.#config.record) {
+      this.#record(step, before, batch, learned, { experience: learnt.result.experience, published });
+    }
     this.#health.learned(step, metrics); // before the checkpoint: one that an alarm stops keeps its last good one
 
     const how = last ? undefined : context.requested();
@@ -251,23 +257,24 @@ export class PpoLoop {
     histogram("rlhf.checkpoint.duration").record((performance.now() - started) / 1000);
   }
 
-  /** Keeps what the step learned from. */
+  /** Keeps what the step learned from, or would have. */
   #record(
     step: number,
+    version: number,
     batch: ScoredBatch,
     learned: readonly ScoredSample[],
-    { experience }: PpoStepResult,
+    outcome:
+      | { experience: PpoStepResult["experience"]; published: BatchRecord["published"] }
+      | { failure: string },
   ): void {
-    const folder = join(this.parts.context.directory, "records");
-    mkdirSync(folder, { recursive: true });
-    const name = `batch-${String(step).padStart(8, "0")}.json`;
-    writeFileAtomic(
-      join(folder, name),
-      JSON.stringify({
-        step,
-        batch: encodeBatch(batch),
-        experience: encodeExperience(batch.samples, learned, experience, this.parts.pieces),
-      }),
-    );
+    const { context, threads, pieces } = this.parts;
+    const { device, batches: totalSteps } = this.#config;
+    const learner = { device, threads, totalSteps };
+    const of = "failure" in outcome ? { failure: outcome.failure } : { published: outcome.published };
+    const experience =
+      "failure" in outcome
+        ? batch.samples.map(() => null)
+        : encodeExperience(batch.samples, learned, outcome.experience, pieces);
+    writeBatchRecord(context.directory, { step, version, learner, ...of, batch }, experience);
   }
 }

@@ -10,8 +10,10 @@ import type { HostParameter } from "../learner/parameter-store.js";
 import type { RunServers } from "../servers/servers.js";
 import type { StallWatch } from "../stalls/stall-watch.js";
 
-/** Names of the value head, which policy servers do not need. */
-const isValueHead = (name: string) => name.startsWith("v_head.");
+/** What policy servers need of a learner's weights: all but the value head. */
+export function policyTensors(weights: ReadonlyMap<string, HostParameter>): Map<string, HostParameter> {
+  return new Map([...weights].filter(([name]) => !name.startsWith("v_head.")));
+}
 
 /** What the publisher needs. */
 export interface PublisherOptions {
@@ -111,7 +113,7 @@ export class Publisher {
     version: number,
   ): Promise<{ version: number; digest: string }> {
     const { bus, stalls, timeoutMs } = this.options;
-    const tensors = new Map([...weights].filter(([name]) => !isValueHead(name)));
+    const tensors = policyTensors(weights);
     const traceparent = injectTraceparent();
     const manifest = await stalls.watched(
       { call: "publish", on: bus.address, deadlineMs: timeoutMs },

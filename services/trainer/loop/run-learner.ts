@@ -44,14 +44,7 @@ export async function openRunLearner(
   const resumed = checkpoint && ppoStateOf(checkpoint);
   const folder = checkpoint ? join(checkpoint.folder, MODEL_FOLDER) : config.model;
   const { modelConfig, weights, weightVersion, servedDigest, files } = await loadPolicy(folder, config.seed);
-  const learner = await PolicyLearner.create(engine, modelConfig, weights, {
-    ppo: config.ppo,
-    learner: {
-      ...learnerOptionsOf(config.ppo),
-      weightDecay: config.weightDecay,
-      schedule: { kind: config.schedule, totalSteps: config.batches },
-    },
-  });
+  const learner = await PolicyLearner.create(engine, modelConfig, weights, learnerSettings(config));
   if (checkpoint && resumed) {
     await learner.importState(await readOptimizer(checkpoint.folder, resumed.optimizer));
   }
@@ -64,6 +57,21 @@ export async function openRunLearner(
     servedDigest: resumed?.digest ?? servedDigest,
     resumed,
   };
+}
+
+/** How the learner of a run file learns. */
+export function learnerSettings({
+  ppo,
+  weightDecay,
+  schedule,
+  batches,
+}: Omit<LearnerConfig, "model" | "seed">) {
+  const learner = {
+    ...learnerOptionsOf(ppo),
+    weightDecay,
+    schedule: { kind: schedule, totalSteps: batches },
+  };
+  return { ppo, learner };
 }
 
 async function loadPolicy(folder: string, seed: number) {

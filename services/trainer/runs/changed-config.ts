@@ -38,14 +38,16 @@ export function checkResumeConfig(kept: RunConfig, given: RunConfig): void {
   );
 }
 
-function mayChange(path: string): boolean {
+/** True for a field that a resumed run may have anew. */
+export function mayChange(path: string): boolean {
   return (
     MAY_CHANGE.some((field) => path === field || path.startsWith(`${field}.`)) ||
     /^rewards\.\d+\.addresses\b/.test(path)
   );
 }
 
-function leavesOf(value: unknown, path = ""): Map<string, string> {
+/** The leaves of a configuration by path, as JSON. */
+export function leavesOf(value: unknown, path = ""): Map<string, string> {
   if (typeof value !== "object" || value === null)
     return new Map([[path, JSON.stringify(value) ?? "missing"]]);
   return new Map(

@@ -85,9 +85,13 @@ export class CheckpointStore {
     return folder;
   }
 
-  /** The newest checkpoint that is whole; `onDamaged` hears of each newer one that is not, and why. */
-  async latest(onDamaged: (folder: string, why: string) => void): Promise<StoredCheckpoint | undefined> {
+  /** The newest checkpoint of at most `atMost` steps that is whole; `onDamaged` hears of each newer one that is not, and why. */
+  async latest(
+    onDamaged: (folder: string, why: string) => void,
+    atMost = Number.POSITIVE_INFINITY,
+  ): Promise<StoredCheckpoint | undefined> {
     for (const step of (await this.#steps()).reverse()) {
+      if (step > atMost) continue;
       const folder = join(this.#root, folderOf(step));
       try {
         const manifest = await verify(folder);

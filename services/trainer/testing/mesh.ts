@@ -149,11 +149,16 @@ export class TestMesh {
     return { id, directory, record, events, metrics };
   }
 
+  /** Ends every model server; what runs left behind stays. */
+  async closeServers(): Promise<void> {
+    const policies = [...this.#policies.splice(0), ...(this.#reference ? [this.#reference] : [])];
+    this.#reference = undefined;
+    const drained = this.#servers.splice(0).map((server) => server.drain());
+    await Promise.all([...policies.map((policy) => policy.close()), ...drained]);
+  }
+
   async close(): Promise<void> {
-    for (const policy of [...this.#policies, ...(this.#reference ? [this.#reference] : [])]) {
-      await policy.close();
-    }
-    for (const server of this.#servers) await server.drain();
+    await this.closeServers();
     rmSync(this.directory, { recursive: true, force: true });
     rmSync(this.runsDirectory, { recursive: true, force: true });
   }

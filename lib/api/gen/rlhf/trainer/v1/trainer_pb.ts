@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file rlhf/trainer/v1/trainer.proto.
  */
 export const file_rlhf_trainer_v1_trainer: GenFile = /*@__PURE__*/
-  fileDesc("Ch1ybGhmL3RyYWluZXIvdjEvdHJhaW5lci5wcm90bxIPcmxoZi50cmFpbmVyLnYxIvsCCgNSdW4SCgoCaWQYASABKAkSJgoEa2luZBgCIAEoDjIYLnJsaGYudHJhaW5lci52MS5SdW5LaW5kEigKBXN0YXRlGAMgASgOMhkucmxoZi50cmFpbmVyLnYxLlJ1blN0YXRlEgwKBHN0ZXAYBCABKAMSEwoLdG90YWxfc3RlcHMYBSABKAMSKgoHd2VpZ2h0cxgGIAEoCzIZLnJsaGYudHlwZXMudjEuV2VpZ2h0c1JlZhIOCgZyZWFzb24YByABKAkSEQoJZGlyZWN0b3J5GAggASgJEhIKCnN0YXJ0ZWRfYXQYCSABKAkSMgoHbWV0cmljcxgKIAMoCzIhLnJsaGYudHJhaW5lci52MS5SdW4uTWV0cmljc0VudHJ5EhcKD21vZGVsX2RpcmVjdG9yeRgLIAEoCRITCgt3ZWlnaHRzX2J1cxgMIAEoCRouCgxNZXRyaWNzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgBOgI4ASJxCg9TdGFydFJ1blJlcXVlc3QSDgoGY29uZmlnGAEgASgJEhMKBnJ1bl9pZBgCIAEoCUgAiAEBEhsKDmJhc2VfZGlyZWN0b3J5GAMgASgJSAGIAQFCCQoHX3J1bl9pZEIRCg9fYmFzZV9kaXJlY3RvcnkiNQoQU3RhcnRSdW5SZXNwb25zZRIhCgNydW4YASABKAsyFC5ybGhmLnRyYWluZXIudjEuUnVuIkkKD1dhdGNoUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSFwoKZnJvbV9ldmVudBgCIAEoA0gAiAEBQg0KC19mcm9tX2V2ZW50IuABChBXYXRjaFJ1blJlc3BvbnNlEg0KBWV2ZW50GAEgASgDEgwKBHRpbWUYAiABKAkSIwoDcnVuGAMgASgLMhQucmxoZi50cmFpbmVyLnYxLlJ1bkgAEioKBHN0ZXAYBCABKAsyGi5ybGhmLnRyYWluZXIudjEuU3RlcEV2ZW50SAASLAoFcGhhc2UYBSABKAsyGy5ybGhmLnRyYWluZXIudjEuUGhhc2VFdmVudEgAEigKA2xvZxgGIAEoCzIZLnJsaGYudHJhaW5lci52MS5Mb2dFdmVudEgAQgYKBGJvZHkirgEKCVN0ZXBFdmVudBIMCgRzdGVwGAEgASgDEhMKC3RvdGFsX3N0ZXBzGAIgASgDEjgKB21ldHJpY3MYAyADKAsyJy5ybGhmLnRyYWluZXIudjEuU3RlcEV2ZW50Lk1ldHJpY3NFbnRyeRIUCgxzZWNvbmRzX2xlZnQYBCABKAEaLgoMTWV0cmljc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAEiNwoKUGhhc2VFdmVudBIMCgRzdGVwGAEgASgDEg0KBXBoYXNlGAIgASgJEgwKBGRvbmUYAyABKAEikAEKCExvZ0V2ZW50Eg0KBWxldmVsGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSNQoGZmllbGRzGAMgAygLMiUucmxoZi50cmFpbmVyLnYxLkxvZ0V2ZW50LkZpZWxkc0VudHJ5Gi0KC0ZpZWxkc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiXwoPTGlzdFJ1bnNSZXF1ZXN0EhYKCXBhZ2Vfc2l6ZRgBIAEoBUgAiAEBEhcKCnBhZ2VfdG9rZW4YAiABKAlIAYgBAUIMCgpfcGFnZV9zaXplQg0KC19wYWdlX3Rva2VuIk8KEExpc3RSdW5zUmVzcG9uc2USIgoEcnVucxgBIAMoCzIULnJsaGYudHJhaW5lci52MS5SdW4SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIh8KDUdldFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJIkMKDkdldFJ1blJlc3BvbnNlEiEKA3J1bhgBIAEoCzIULnJsaGYudHJhaW5lci52MS5SdW4SDgoGY29uZmlnGAIgASgJIiEKD1BhdXNlUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkiNQoQUGF1c2VSdW5SZXNwb25zZRIhCgNydW4YASABKAsyFC5ybGhmLnRyYWluZXIudjEuUnVuIkIKEFJlc3VtZVJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEhMKBmNvbmZpZxgCIAEoCUgAiAEBQgkKB19jb25maWciNgoRUmVzdW1lUnVuUmVzcG9uc2USIQoDcnVuGAEgASgLMhQucmxoZi50cmFpbmVyLnYxLlJ1biIgCg5TdG9wUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkiNAoPU3RvcFJ1blJlc3BvbnNlEiEKA3J1bhgBIAEoCzIULnJsaGYudHJhaW5lci52MS5SdW4ieQoPRXZhbHVhdGVSZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIRCgRyb3dzGAIgASgFSACIAQESEQoEc2VlZBgDIAEoBEgBiAEBEhMKBmNvbmZpZxgEIAEoCUgCiAEBQgcKBV9yb3dzQgcKBV9zZWVkQgkKB19jb25maWcilQEKEEV2YWx1YXRlZFZhcmlhbnQSDAoEbmFtZRgBIAEoCRIRCglwcmVjaXNpb24YAiABKAESDgoGcmVjYWxsGAMgASgBEgoKAmYxGAQgASgBEg4KBnJld2FyZBgFIAEoARIPCgdmMV9jaTk1GAYgASgBEhMKC3Jld2FyZF9jaTk1GAcgASgBEg4KBnRva2VucxgIIAEoASJgCgxFdmFsdWF0ZWRSb3cSEAoIcXVlc3Rpb24YASABKAkSDgoGYW5zd2VyGAIgASgJEhEKCXJlc3BvbnNlcxgDIAMoCRIKCgJmMRgEIAMoARIPCgdyZXdhcmRzGAUgAygBIrIBChBFdmFsdWF0ZVJlc3BvbnNlEjMKCHZhcmlhbnRzGAEgAygLMiEucmxoZi50cmFpbmVyLnYxLkV2YWx1YXRlZFZhcmlhbnQSKwoEcm93cxgCIAMoCzIdLnJsaGYudHJhaW5lci52MS5FdmFsdWF0ZWRSb3cSEAoIY3N2X3BhdGgYAyABKAkSFQoNbWFya2Rvd25fcGF0aBgEIAEoCRITCgtyZXBvcnRfcGF0aBgFIAEoCSpcCgdSdW5LaW5kEhgKFFJVTl9LSU5EX1VOU1BFQ0lGSUVEEAASEAoMUlVOX0tJTkRfUFBPEAESEAoMUlVOX0tJTkRfU0ZUEAISEwoPUlVOX0tJTkRfUkVXQVJEEAMqygEKCFJ1blN0YXRlEhkKFVJVTl9TVEFURV9VTlNQRUNJRklFRBAAEhYKElJVTl9TVEFURV9TVEFSVElORxABEhUKEVJVTl9TVEFURV9SVU5OSU5HEAISFAoQUlVOX1NUQVRFX1BBVVNFRBADEhYKElJVTl9TVEFURV9GSU5JU0hFRBAEEhUKEVJVTl9TVEFURV9TVE9QUEVEEAUSFAoQUlVOX1NUQVRFX0ZBSUxFRBAGEhkKFVJVTl9TVEFURV9JTlRFUlJVUFRFRBAHMp4FCg5UcmFpbmVyU2VydmljZRJPCghTdGFydFJ1bhIgLnJsaGYudHJhaW5lci52MS5TdGFydFJ1blJlcXVlc3QaIS5ybGhmLnRyYWluZXIudjEuU3RhcnRSdW5SZXNwb25zZRJRCghXYXRjaFJ1bhIgLnJsaGYudHJhaW5lci52MS5XYXRjaFJ1blJlcXVlc3QaIS5ybGhmLnRyYWluZXIudjEuV2F0Y2hSdW5SZXNwb25zZTABElQKCExpc3RSdW5zEiAucmxoZi50cmFpbmVyLnYxLkxpc3RSdW5zUmVxdWVzdBohLnJsaGYudHJhaW5lci52MS5MaXN0UnVuc1Jlc3BvbnNlIgOQAgESTgoGR2V0UnVuEh4ucmxoZi50cmFpbmVyLnYxLkdldFJ1blJlcXVlc3QaHy5ybGhmLnRyYWluZXIudjEuR2V0UnVuUmVzcG9uc2UiA5ACARJPCghQYXVzZVJ1bhIgLnJsaGYudHJhaW5lci52MS5QYXVzZVJ1blJlcXVlc3QaIS5ybGhmLnRyYWluZXIudjEuUGF1c2VSdW5SZXNwb25zZRJSCglSZXN1bWVSdW4SIS5ybGhmLnRyYWluZXIudjEuUmVzdW1lUnVuUmVxdWVzdBoiLnJsaGYudHJhaW5lci52MS5SZXN1bWVSdW5SZXNwb25zZRJMCgdTdG9wUnVuEh8ucmxoZi50cmFpbmVyLnYxLlN0b3BSdW5SZXF1ZXN0GiAucmxoZi50cmFpbmVyLnYxLlN0b3BSdW5SZXNwb25zZRJPCghFdmFsdWF0ZRIgLnJsaGYudHJhaW5lci52MS5FdmFsdWF0ZVJlcXVlc3QaIS5ybGhmLnRyYWluZXIudjEuRXZhbHVhdGVSZXNwb25zZWIGcHJvdG8z", [file_rlhf_types_v1_types]);
+  fileDesc("Ch1ybGhmL3RyYWluZXIvdjEvdHJhaW5lci5wcm90bxIPcmxoZi50cmFpbmVyLnYxIvsCCgNSdW4SCgoCaWQYASABKAkSJgoEa2luZBgCIAEoDjIYLnJsaGYudHJhaW5lci52MS5SdW5LaW5kEigKBXN0YXRlGAMgASgOMhkucmxoZi50cmFpbmVyLnYxLlJ1blN0YXRlEgwKBHN0ZXAYBCABKAMSEwoLdG90YWxfc3RlcHMYBSABKAMSKgoHd2VpZ2h0cxgGIAEoCzIZLnJsaGYudHlwZXMudjEuV2VpZ2h0c1JlZhIOCgZyZWFzb24YByABKAkSEQoJZGlyZWN0b3J5GAggASgJEhIKCnN0YXJ0ZWRfYXQYCSABKAkSMgoHbWV0cmljcxgKIAMoCzIhLnJsaGYudHJhaW5lci52MS5SdW4uTWV0cmljc0VudHJ5EhcKD21vZGVsX2RpcmVjdG9yeRgLIAEoCRITCgt3ZWlnaHRzX2J1cxgMIAEoCRouCgxNZXRyaWNzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgBOgI4ASJxCg9TdGFydFJ1blJlcXVlc3QSDgoGY29uZmlnGAEgASgJEhMKBnJ1bl9pZBgCIAEoCUgAiAEBEhsKDmJhc2VfZGlyZWN0b3J5GAMgASgJSAGIAQFCCQoHX3J1bl9pZEIRCg9fYmFzZV9kaXJlY3RvcnkiNQoQU3RhcnRSdW5SZXNwb25zZRIhCgNydW4YASABKAsyFC5ybGhmLnRyYWluZXIudjEuUnVuIkkKD1dhdGNoUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSFwoKZnJvbV9ldmVudBgCIAEoA0gAiAEBQg0KC19mcm9tX2V2ZW50IuABChBXYXRjaFJ1blJlc3BvbnNlEg0KBWV2ZW50GAEgASgDEgwKBHRpbWUYAiABKAkSIwoDcnVuGAMgASgLMhQucmxoZi50cmFpbmVyLnYxLlJ1bkgAEioKBHN0ZXAYBCABKAsyGi5ybGhmLnRyYWluZXIudjEuU3RlcEV2ZW50SAASLAoFcGhhc2UYBSABKAsyGy5ybGhmLnRyYWluZXIudjEuUGhhc2VFdmVudEgAEigKA2xvZxgGIAEoCzIZLnJsaGYudHJhaW5lci52MS5Mb2dFdmVudEgAQgYKBGJvZHkirgEKCVN0ZXBFdmVudBIMCgRzdGVwGAEgASgDEhMKC3RvdGFsX3N0ZXBzGAIgASgDEjgKB21ldHJpY3MYAyADKAsyJy5ybGhmLnRyYWluZXIudjEuU3RlcEV2ZW50Lk1ldHJpY3NFbnRyeRIUCgxzZWNvbmRzX2xlZnQYBCABKAEaLgoMTWV0cmljc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAEiNwoKUGhhc2VFdmVudBIMCgRzdGVwGAEgASgDEg0KBXBoYXNlGAIgASgJEgwKBGRvbmUYAyABKAEikAEKCExvZ0V2ZW50Eg0KBWxldmVsGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSNQoGZmllbGRzGAMgAygLMiUucmxoZi50cmFpbmVyLnYxLkxvZ0V2ZW50LkZpZWxkc0VudHJ5Gi0KC0ZpZWxkc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiXwoPTGlzdFJ1bnNSZXF1ZXN0EhYKCXBhZ2Vfc2l6ZRgBIAEoBUgAiAEBEhcKCnBhZ2VfdG9rZW4YAiABKAlIAYgBAUIMCgpfcGFnZV9zaXplQg0KC19wYWdlX3Rva2VuIk8KEExpc3RSdW5zUmVzcG9uc2USIgoEcnVucxgBIAMoCzIULnJsaGYudHJhaW5lci52MS5SdW4SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIh8KDUdldFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJIkMKDkdldFJ1blJlc3BvbnNlEiEKA3J1bhgBIAEoCzIULnJsaGYudHJhaW5lci52MS5SdW4SDgoGY29uZmlnGAIgASgJIiEKD1BhdXNlUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkiNQoQUGF1c2VSdW5SZXNwb25zZRIhCgNydW4YASABKAsyFC5ybGhmLnRyYWluZXIudjEuUnVuIkIKEFJlc3VtZVJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEhMKBmNvbmZpZxgCIAEoCUgAiAEBQgkKB19jb25maWciNgoRUmVzdW1lUnVuUmVzcG9uc2USIQoDcnVuGAEgASgLMhQucmxoZi50cmFpbmVyLnYxLlJ1biIgCg5TdG9wUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkiNAoPU3RvcFJ1blJlc3BvbnNlEiEKA3J1bhgBIAEoCzIULnJsaGYudHJhaW5lci52MS5SdW4ieQoPRXZhbHVhdGVSZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIRCgRyb3dzGAIgASgFSACIAQESEQoEc2VlZBgDIAEoBEgBiAEBEhMKBmNvbmZpZxgEIAEoCUgCiAEBQgcKBV9yb3dzQgcKBV9zZWVkQgkKB19jb25maWcilQEKEEV2YWx1YXRlZFZhcmlhbnQSDAoEbmFtZRgBIAEoCRIRCglwcmVjaXNpb24YAiABKAESDgoGcmVjYWxsGAMgASgBEgoKAmYxGAQgASgBEg4KBnJld2FyZBgFIAEoARIPCgdmMV9jaTk1GAYgASgBEhMKC3Jld2FyZF9jaTk1GAcgASgBEg4KBnRva2VucxgIIAEoASJgCgxFdmFsdWF0ZWRSb3cSEAoIcXVlc3Rpb24YASABKAkSDgoGYW5zd2VyGAIgASgJEhEKCXJlc3BvbnNlcxgDIAMoCRIKCgJmMRgEIAMoARIPCgdyZXdhcmRzGAUgAygBIrIBChBFdmFsdWF0ZVJlc3BvbnNlEjMKCHZhcmlhbnRzGAEgAygLMiEucmxoZi50cmFpbmVyLnYxLkV2YWx1YXRlZFZhcmlhbnQSKwoEcm93cxgCIAMoCzIdLnJsaGYudHJhaW5lci52MS5FdmFsdWF0ZWRSb3cSEAoIY3N2X3BhdGgYAyABKAkSFQoNbWFya2Rvd25fcGF0aBgEIAEoCRITCgtyZXBvcnRfcGF0aBgFIAEoCSIxChBSZXBsYXlSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRINCgViYXRjaBgCIAEoAyKRAQoRUmVwbGF5UnVuUmVzcG9uc2USDAoEc3RlcBgBIAEoAxIRCglmcm9tX3N0ZXAYAiABKAMSEAoIY29tcGFyZWQYAyABKAUSOAoLZGlmZmVyZW5jZXMYBCADKAsyIy5ybGhmLnRyYWluZXIudjEuUXVhbnRpdHlEaWZmZXJlbmNlEg8KB2ZhaWx1cmUYBSABKAkiZQoSUXVhbnRpdHlEaWZmZXJlbmNlEhAKCHF1YW50aXR5GAEgASgJEg0KBWZpcnN0GAIgASgJEg4KBnNlY29uZBgDIAEoCRITCgZzYW1wbGUYBCABKAVIAIgBAUIJCgdfc2FtcGxlIjcKD0RpZmZSdW5zUmVxdWVzdBIOCgZydW5faWQYASABKAkSFAoMb3RoZXJfcnVuX2lkGAIgASgJItwBChBEaWZmUnVuc1Jlc3BvbnNlEjgKDWNvbmZpZ3VyYXRpb24YASADKAsyIS5ybGhmLnRyYWluZXIudjEuQ29uZmlnRGlmZmVyZW5jZRIRCgRzdGVwGAIgASgDSACIAQESOAoLZGlmZmVyZW5jZXMYAyADKAsyIy5ybGhmLnRyYWluZXIudjEuUXVhbnRpdHlEaWZmZXJlbmNlEg0KBXN0ZXBzGAQgASgDEhMKC290aGVyX3N0ZXBzGAUgASgDEhQKDGNvbW1vbl9zdGVwcxgGIAEoA0IHCgVfc3RlcCJRChBDb25maWdEaWZmZXJlbmNlEg0KBWZpZWxkGAEgASgJEg0KBWZpcnN0GAIgASgJEg4KBnNlY29uZBgDIAEoCRIPCgdtYXR0ZXJzGAQgASgIKlwKB1J1bktpbmQSGAoUUlVOX0tJTkRfVU5TUEVDSUZJRUQQABIQCgxSVU5fS0lORF9QUE8QARIQCgxSVU5fS0lORF9TRlQQAhITCg9SVU5fS0lORF9SRVdBUkQQAyrKAQoIUnVuU3RhdGUSGQoVUlVOX1NUQVRFX1VOU1BFQ0lGSUVEEAASFgoSUlVOX1NUQVRFX1NUQVJUSU5HEAESFQoRUlVOX1NUQVRFX1JVTk5JTkcQAhIUChBSVU5fU1RBVEVfUEFVU0VEEAMSFgoSUlVOX1NUQVRFX0ZJTklTSEVEEAQSFQoRUlVOX1NUQVRFX1NUT1BQRUQQBRIUChBSVU5fU1RBVEVfRkFJTEVEEAYSGQoVUlVOX1NUQVRFX0lOVEVSUlVQVEVEEAcyygYKDlRyYWluZXJTZXJ2aWNlEk8KCFN0YXJ0UnVuEiAucmxoZi50cmFpbmVyLnYxLlN0YXJ0UnVuUmVxdWVzdBohLnJsaGYudHJhaW5lci52MS5TdGFydFJ1blJlc3BvbnNlElEKCFdhdGNoUnVuEiAucmxoZi50cmFpbmVyLnYxLldhdGNoUnVuUmVxdWVzdBohLnJsaGYudHJhaW5lci52MS5XYXRjaFJ1blJlc3BvbnNlMAESVAoITGlzdFJ1bnMSIC5ybGhmLnRyYWluZXIudjEuTGlzdFJ1bnNSZXF1ZXN0GiEucmxoZi50cmFpbmVyLnYxLkxpc3RSdW5zUmVzcG9uc2UiA5ACARJOCgZHZXRSdW4SHi5ybGhmLnRyYWluZXIudjEuR2V0UnVuUmVxdWVzdBofLnJsaGYudHJhaW5lci52MS5HZXRSdW5SZXNwb25zZSIDkAIBEk8KCFBhdXNlUnVuEiAucmxoZi50cmFpbmVyLnYxLlBhdXNlUnVuUmVxdWVzdBohLnJsaGYudHJhaW5lci52MS5QYXVzZVJ1blJlc3BvbnNlElIKCVJlc3VtZVJ1bhIhLnJsaGYudHJhaW5lci52MS5SZXN1bWVSdW5SZXF1ZXN0GiIucmxoZi50cmFpbmVyLnYxLlJlc3VtZVJ1blJlc3BvbnNlEkwKB1N0b3BSdW4SHy5ybGhmLnRyYWluZXIudjEuU3RvcFJ1blJlcXVlc3QaIC5ybGhmLnRyYWluZXIudjEuU3RvcFJ1blJlc3BvbnNlEk8KCEV2YWx1YXRlEiAucmxoZi50cmFpbmVyLnYxLkV2YWx1YXRlUmVxdWVzdBohLnJsaGYudHJhaW5lci52MS5FdmFsdWF0ZVJlc3BvbnNlElQKCVJlcGxheVJ1bhIhLnJsaGYudHJhaW5lci52MS5SZXBsYXlSdW5SZXF1ZXN0GiIucmxoZi50cmFpbmVyLnYxLlJlcGxheVJ1blJlc3BvbnNlMAESVAoIRGlmZlJ1bnMSIC5ybGhmLnRyYWluZXIudjEuRGlmZlJ1bnNSZXF1ZXN0GiEucmxoZi50cmFpbmVyLnYxLkRpZmZSdW5zUmVzcG9uc2UiA5ACAWIGcHJvdG8z", [file_rlhf_types_v1_types]);
 
 /**
  * One run.
@@ -827,6 +827,251 @@ export const EvaluateResponseSchema: GenMessage<EvaluateResponse> = /*@__PURE__*
   messageDesc(file_rlhf_trainer_v1_trainer, 21);
 
 /**
+ * What to replay.
+ *
+ * @generated from message rlhf.trainer.v1.ReplayRunRequest
+ */
+export type ReplayRunRequest = Message<"rlhf.trainer.v1.ReplayRunRequest"> & {
+  /**
+   * Name of a PPO run with `record: true` that is not at work.
+   *
+   * @generated from field: string run_id = 1;
+   */
+  runId: string;
+
+  /**
+   * Batch to repeat, from 1; those between it and the checkpoint before it are repeated on the way.
+   *
+   * @generated from field: int64 batch = 2;
+   */
+  batch: bigint;
+};
+
+/**
+ * Describes the message rlhf.trainer.v1.ReplayRunRequest.
+ * Use `create(ReplayRunRequestSchema)` to create a new message.
+ */
+export const ReplayRunRequestSchema: GenMessage<ReplayRunRequest> = /*@__PURE__*/
+  messageDesc(file_rlhf_trainer_v1_trainer, 22);
+
+/**
+ * A batch that was learned from once more.
+ *
+ * @generated from message rlhf.trainer.v1.ReplayRunResponse
+ */
+export type ReplayRunResponse = Message<"rlhf.trainer.v1.ReplayRunResponse"> & {
+  /**
+   * The batch.
+   *
+   * @generated from field: int64 step = 1;
+   */
+  step: bigint;
+
+  /**
+   * Checkpoint that the replay began from; 0 is the model that the run started with.
+   *
+   * @generated from field: int64 from_step = 2;
+   */
+  fromStep: bigint;
+
+  /**
+   * Quantities that were compared.
+   *
+   * @generated from field: int32 compared = 3;
+   */
+  compared: number;
+
+  /**
+   * Quantities that differ, causes before effects: first what the run wrote, second what came out now. None: identical.
+   *
+   * @generated from field: repeated rlhf.trainer.v1.QuantityDifference differences = 4;
+   */
+  differences: QuantityDifference[];
+
+  /**
+   * Why the step ended without new weights; empty where it did not.
+   *
+   * @generated from field: string failure = 5;
+   */
+  failure: string;
+};
+
+/**
+ * Describes the message rlhf.trainer.v1.ReplayRunResponse.
+ * Use `create(ReplayRunResponseSchema)` to create a new message.
+ */
+export const ReplayRunResponseSchema: GenMessage<ReplayRunResponse> = /*@__PURE__*/
+  messageDesc(file_rlhf_trainer_v1_trainer, 23);
+
+/**
+ * A quantity that is not the same.
+ *
+ * @generated from message rlhf.trainer.v1.QuantityDifference
+ */
+export type QuantityDifference = Message<"rlhf.trainer.v1.QuantityDifference"> & {
+  /**
+   * Name of a metric, or of a part of a sample such as "response ids".
+   *
+   * @generated from field: string quantity = 1;
+   */
+  quantity: string;
+
+  /**
+   * The first value, with all its digits; "missing" where there is none.
+   *
+   * @generated from field: string first = 2;
+   */
+  first: string;
+
+  /**
+   * The second value.
+   *
+   * @generated from field: string second = 3;
+   */
+  second: string;
+
+  /**
+   * Position of the sample in the batch, from 0, where the quantity is a sample's.
+   *
+   * @generated from field: optional int32 sample = 4;
+   */
+  sample?: number | undefined;
+};
+
+/**
+ * Describes the message rlhf.trainer.v1.QuantityDifference.
+ * Use `create(QuantityDifferenceSchema)` to create a new message.
+ */
+export const QuantityDifferenceSchema: GenMessage<QuantityDifference> = /*@__PURE__*/
+  messageDesc(file_rlhf_trainer_v1_trainer, 24);
+
+/**
+ * Which runs to compare.
+ *
+ * @generated from message rlhf.trainer.v1.DiffRunsRequest
+ */
+export type DiffRunsRequest = Message<"rlhf.trainer.v1.DiffRunsRequest"> & {
+  /**
+   * Name of the first run.
+   *
+   * @generated from field: string run_id = 1;
+   */
+  runId: string;
+
+  /**
+   * Name of the second run.
+   *
+   * @generated from field: string other_run_id = 2;
+   */
+  otherRunId: string;
+};
+
+/**
+ * Describes the message rlhf.trainer.v1.DiffRunsRequest.
+ * Use `create(DiffRunsRequestSchema)` to create a new message.
+ */
+export const DiffRunsRequestSchema: GenMessage<DiffRunsRequest> = /*@__PURE__*/
+  messageDesc(file_rlhf_trainer_v1_trainer, 25);
+
+/**
+ * Where two runs part.
+ *
+ * @generated from message rlhf.trainer.v1.DiffRunsResponse
+ */
+export type DiffRunsResponse = Message<"rlhf.trainer.v1.DiffRunsResponse"> & {
+  /**
+   * Fields of the run files that differ.
+   *
+   * @generated from field: repeated rlhf.trainer.v1.ConfigDifference configuration = 1;
+   */
+  configuration: ConfigDifference[];
+
+  /**
+   * The first step that differs; absent where every step that both have is identical, times aside.
+   *
+   * @generated from field: optional int64 step = 2;
+   */
+  step?: bigint | undefined;
+
+  /**
+   * What differs in it, causes before effects.
+   *
+   * @generated from field: repeated rlhf.trainer.v1.QuantityDifference differences = 3;
+   */
+  differences: QuantityDifference[];
+
+  /**
+   * Steps of the first run.
+   *
+   * @generated from field: int64 steps = 4;
+   */
+  steps: bigint;
+
+  /**
+   * Steps of the second run.
+   *
+   * @generated from field: int64 other_steps = 5;
+   */
+  otherSteps: bigint;
+
+  /**
+   * Steps that both have.
+   *
+   * @generated from field: int64 common_steps = 6;
+   */
+  commonSteps: bigint;
+};
+
+/**
+ * Describes the message rlhf.trainer.v1.DiffRunsResponse.
+ * Use `create(DiffRunsResponseSchema)` to create a new message.
+ */
+export const DiffRunsResponseSchema: GenMessage<DiffRunsResponse> = /*@__PURE__*/
+  messageDesc(file_rlhf_trainer_v1_trainer, 26);
+
+/**
+ * A field of the run files that differs.
+ *
+ * @generated from message rlhf.trainer.v1.ConfigDifference
+ */
+export type ConfigDifference = Message<"rlhf.trainer.v1.ConfigDifference"> & {
+  /**
+   * Path of the field: "ppo.learningRate".
+   *
+   * @generated from field: string field = 1;
+   */
+  field: string;
+
+  /**
+   * Its value in the first run, as JSON; "missing" where there is none.
+   *
+   * @generated from field: string first = 2;
+   */
+  first: string;
+
+  /**
+   * Its value in the second run.
+   *
+   * @generated from field: string second = 3;
+   */
+  second: string;
+
+  /**
+   * False for what may change when a run is resumed, such as addresses.
+   *
+   * @generated from field: bool matters = 4;
+   */
+  matters: boolean;
+};
+
+/**
+ * Describes the message rlhf.trainer.v1.ConfigDifference.
+ * Use `create(ConfigDifferenceSchema)` to create a new message.
+ */
+export const ConfigDifferenceSchema: GenMessage<ConfigDifference> = /*@__PURE__*/
+  messageDesc(file_rlhf_trainer_v1_trainer, 27);
+
+/**
  * What a run trains.
  *
  * @generated from enum rlhf.trainer.v1.RunKind
@@ -1021,6 +1266,27 @@ export const TrainerService: GenService<{
     methodKind: "unary";
     input: typeof EvaluateRequestSchema;
     output: typeof EvaluateResponseSchema;
+  },
+  /**
+   * Learns from recorded batches once more, with no model server, and compares every number with what the run wrote. One reply
+   * per batch, from the newest good checkpoint before the batch asked for up to it; ends after the first batch that differs.
+   *
+   * @generated from rpc rlhf.trainer.v1.TrainerService.ReplayRun
+   */
+  replayRun: {
+    methodKind: "server_streaming";
+    input: typeof ReplayRunRequestSchema;
+    output: typeof ReplayRunResponseSchema;
+  },
+  /**
+   * Says which batch and which quantity first differed between two runs, and which fields of their run files differ.
+   *
+   * @generated from rpc rlhf.trainer.v1.TrainerService.DiffRuns
+   */
+  diffRuns: {
+    methodKind: "unary";
+    input: typeof DiffRunsRequestSchema;
+    output: typeof DiffRunsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_rlhf_trainer_v1_trainer, 0);
