@@ -10,6 +10,7 @@ import { dashboard } from "./commands/dashboard.js";
 import { demo } from "./commands/demo.js";
 import { doctor } from "./commands/doctor.js";
 import { bertscore, generate, score } from "./commands/models.js";
+import { diff, replay } from "./commands/replay.js";
 import { evaluate, listRuns, request, resume, watch } from "./commands/runs.js";
 import { SERVICES, serve } from "./commands/serve.js";
 import { CliError, EXIT } from "./exit-codes.js";
@@ -139,7 +140,7 @@ function program(): Command {
     )
     .action(act((out, options) => bertscore(options, out)));
 
-  const runs = root.command("runs").description("list, watch, pause, resume and stop runs");
+  const runs = root.command("runs").description("list, watch, pause, resume, stop, replay and compare runs");
   const ofRuns = (command: Command) =>
     connected(training(command)).option(
       "--trainer <address>",
@@ -160,6 +161,16 @@ function program(): Command {
   withRun(runs.command("resume").description("go on with a run from its newest good checkpoint"))
     .addHelpText("after", example("rlhf runs resume RUN"))
     .action(act((out, id, options) => resume(id, options, out)));
+  withRun(
+    runs.command("replay").description("learn from recorded batches once more and compare every number"),
+  )
+    .requiredOption("--batch <n>", "batch to repeat, from the newest checkpoint before it", whole)
+    .addHelpText("after", example("rlhf runs replay RUN --batch 40"))
+    .action(act((out, id, options) => replay(id, options, out)));
+  withRun(runs.command("diff").description("say which batch and quantity first differed between two runs"))
+    .argument("<other>", "name of the other run")
+    .addHelpText("after", example("rlhf runs diff RUN OTHER"))
+    .action(act((out, id, other, options) => diff(id, other, options, out)));
 
   root
     .command("dashboard")

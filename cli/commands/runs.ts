@@ -132,7 +132,8 @@ export async function evaluate(
   }
 }
 
-async function withTrainer(
+/** Calls `work` with a client of the trainer of an address, or of one that is started for it on the runs directory. */
+export async function withTrainer(
   options: RunsOptions,
   work: (client: TrainerClient) => Promise<void>,
 ): Promise<void> {
