@@ -6,6 +6,7 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { RpcError } from "../lib/rpc/index.js";
 import { buildVersion } from "../lib/rpc/server-info.js";
+import { conformance } from "./commands/conformance.js";
 import { dashboard } from "./commands/dashboard.js";
 import { demo } from "./commands/demo.js";
 import { doctor } from "./commands/doctor.js";
@@ -185,6 +186,17 @@ function program(): Command {
     .argument("[address...]", "host:port, or service=host:port to say what it should be")
     .addHelpText("after", example("rlhf doctor reward=127.0.0.1:50051 trainer=127.0.0.1:50050"))
     .action(act((out, addresses, options) => doctor(addresses, options, out)));
+
+  connected(
+    root.command("conformance").description("check a server, ours or a stranger's, against its contract"),
+  )
+    .argument("<service>", "reward, policy or bertscore")
+    .argument("[address]", "the server")
+    .option("--only <check>", "run this check or group; may be given several times", collect, [])
+    .option("--skip <check>", "leave out this check or group; may be given several times", collect, [])
+    .option("--list", "name the checks and run none")
+    .addHelpText("after", example("rlhf conformance reward 127.0.0.1:50052 --skip health"))
+    .action(act((out, service, address, options) => conformance(service, address, options, out)));
   return root;
 }
 

@@ -162,14 +162,3 @@ export function markedProcesses(mark: string): number[] {
     }
   });
 }
-
-/** The command lines of processes, for messages. */
-export function commandLines(pids: readonly number[]): string[] {
-  return pids.map((pid) => {
-    try {
-      return `${pid}: ${readFileSync(`/proc/${pid}/cmdline`, "latin1").replaceAll("\0", " ")}`;
-    } catch {
-      return `${pid}: gone`;
-    }
-  });
-}

@@ -2,7 +2,7 @@
  * @file One batch of PPO after another: prompts → responses → scores → PPO step → new weights → checkpoint.
  * Everything random in a step derives from run seed and step, so a run that resumes repeats the numbers.
  */
-import type { PromptDataset } from "../../../lib/dataset/index.js";
+import { type PromptDataset, Rng } from "../../../lib/dataset/index.js";
 import { gauge, histogram, type OpenedSpan, openSpan, withSpan } from "../../../lib/telemetry/index.js";
 import { RunFailedError, RunInterrupted } from "../errors.js";
 import { RunHealth } from "../health/run-health.js";
@@ -202,7 +202,9 @@ export class PpoLoop {
         query: sample.promptIds,
         response: sample.responseIds,
       }));
-      compare((await learner.forwardPass(asSampled)).map(({ logprobs }) => logprobs));
+      // dropout moves values alone, but a graph that has it wants its numbers
+      const dropout = Rng.from(this.#config.seed, "dropout", "comparison");
+      compare((await learner.forwardPass(asSampled, { dropout })).map(({ logprobs }) => logprobs));
     }
     this.#checkedPolicy = true;
     return stalls.watched({ call: "learn", on: `${this.#config.device} of this process` }, ({ beat }) =>

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { SftRunConfig } from "../run-config.js";
@@ -37,6 +37,7 @@ describe("TensorBoard", () => {
         log: { info() {}, warn() {}, error() {} },
         runners: { sft: work, ppo: never, reward: never },
       });
+      writeFileSync(join(folder, "rows.csv"), "question,answer\nwhy?,because\n");
       manager.start(RUN_FILE, folder, "one");
       assert.equal((await manager.finished("one")).state, "FAILED");
       manager.resume("one");

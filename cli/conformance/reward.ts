@@ -1,0 +1,334 @@
+/** @file Checks of a reward server: proto/rlhf/reward/v1. Texts in, one reward each out, whatever they are batched with. */
+import {
+  type GetInfoResponse,
+  RewardService,
+  ScoreFunction,
+  type ScoreResponse,
+  type TextScore,
+} from "../../lib/api/gen/rlhf/reward/v1/reward_pb.js";
+import type { ClientOptions } from "../../lib/rpc/index.js";
+import { type Check, largest, must, mustBeNear, needs } from "./check.js";
+import { type Described, mustBeWeightsOf } from "./info.js";
+import { mustRefuse, type Subject, Target } from "./target.js";
+
+/** How far scores of the same text may be apart. */
+const SAME = 1e-5;
+
+/** Texts of all lengths and alphabets. */
+const TEXTS = [
+  "Thank you, that answers my question.",
+  "no",
+  "The shop opens at nine on weekdays and at ten on Saturdays; on Sundays it is closed, except in December.",
+  "I do not know, and I do not care!",
+  "Straße, naïve, 東京, Привет, 😀",
+  "You can renew a loan twice, by telephone or on the web site, unless somebody else has asked for the book.",
+  "x",
+  "Ask at the desk.",
+];
+
+let made = 0;
+/** A text that was never sent before, of about `words` words. */
+const unique = (words: number) =>
+  `${++made} ${Array.from({ length: words }, (_, i) => `word${(made * 31 + i * 7) % 997}`).join(" ")}`;
+
+/** What the checks that fit every service must know of this one. */
+export const rewardSubject: Subject = {
+  desc: RewardService,
+  probe: () => ({ method: "score", request: { texts: ["a kind answer"] } }),
+  work: (size) => ({
+    method: "score",
+    request: { texts: Array.from({ length: size }, () => unique(48)), truncate: true },
+  }),
+  itemsLimit: "max_items",
+  queueLimit: "max_queue_items",
+  refused: () => ({ method: "score", request: { texts: [] } }),
+};
+
+/** A reward server under test. */
+export class RewardTarget extends Target implements Described {
+  constructor(
+    address: string,
+    options: ClientOptions,
+    readonly info: GetInfoResponse | undefined,
+  ) {
+    super(address, rewardSubject, options, info?.server);
+  }
+
+  get reward() {
+    return this.client(RewardService);
+  }
+}
+
+/** Checks of Score and of a reward server's GetInfo. */
+export const rewardChecks: readonly Check<RewardTarget>[] = [
+  {
+    id: "info/labels",
+    what: "GetInfo lists the labels, and the default among them",
+    async run({ info }) {
+      must(info !== undefined, "the server has no GetInfo");
+      must(info.labels.length > 0, "labels is empty");
+      must(new Set(info.labels).size === info.labels.length, `labels repeat: ${info.labels.join(", ")}`);
+      must(
+        info.labels.includes(info.defaultLabel),
+        `default_label is ${JSON.stringify(info.defaultLabel)}, labels are ${info.labels.join(", ")}`,
+      );
+      must(
+        info.defaultFunction !== ScoreFunction.UNSPECIFIED,
+        "default_function is not set: name the one a request gets that names none",
+      );
+    },
+  },
+  {
+    id: "score/batch",
+    what: "Score gives one result a text, each with a finite reward and every label in order",
+    async run(target) {
+      const reply = await target.reward.score({ texts: TEXTS });
+      mustHaveResults(reply, TEXTS.length);
+      const { info } = target;
+      for (const [i, result] of reply.results.entries()) {
+        const where = `results[${i}]`;
+        const names = result.scores.map(({ label }) => label);
+        if (info) {
+          must(
+            names.join("\n") === info.labels.join("\n"),
+            `${where}.scores has labels ${names.join(", ")}; GetInfo lists ${info.labels.join(", ")}`,
+          );
+        }
+        const chosen = result.scores.find(({ label }) => label === reply.label);
+        must(chosen !== undefined, `${where}.scores has no label ${JSON.stringify(reply.label)}`);
+        mustBeNear(result.reward as number, chosen.score, SAME, `${where}: reward and score of its label`);
+        must(
+          result.scores.every(({ score, logit }) => Number.isFinite(score) && Number.isFinite(logit)),
+          `${where} has a score or logit that is not finite`,
+        );
+      }
+    },
+  },
+  {
+    id: "score/version",
+    what: "Score names the model and the digest of the weights that answered",
+    async run(target) {
+      const reply = await target.reward.score({ texts: ["a"] });
+      must(reply.model !== "", "model is empty");
+      if (target.info) {
+        must(
+          reply.model === target.info.model?.name,
+          `model is ${reply.model}, GetInfo says ${target.info.model?.name}`,
+        );
+      }
+      mustBeWeightsOf(target.info, reply.weights, "weights");
+    },
+  },
+  {
+    id: "score/order",
+    what: "results are in the order of the texts",
+    async run(target) {
+      const there = await rewards(target, TEXTS);
+      const back = await rewards(target, TEXTS.toReversed());
+      needs(new Set(there).size > 1, "every text has the same reward");
+      for (const [i, reward] of there.entries()) {
+        mustBeNear(
+          back[TEXTS.length - 1 - i] as number,
+          reward,
+          SAME,
+          `reward of texts[${i}] and in reverse`,
+        );
+      }
+    },
+  },
+  {
+    id: "score/padding",
+    what: "a text scores the same alone and beside longer ones, within 1e-5",
+    async run(target) {
+      const together = await rewards(target, TEXTS);
+      const distances: number[] = [];
+      for (const [i, text] of TEXTS.entries()) {
+        const [alone] = await rewards(target, [text]);
+        mustBeNear(alone as number, together[i] as number, SAME, `texts[${i}] alone and in a batch`);
+        distances.push(Math.abs((alone as number) - (together[i] as number)));
+      }
+      return `largest difference ${largest(distances)}`;
+    },
+  },
+  {
+    id: "score/concurrent",
+    what: "calls at the same time each get their own results",
+    async run(target) {
+      const batches = Array.from({ length: 24 }, (_, i) =>
+        rotated(TEXTS, i).slice(0, 1 + (i % TEXTS.length)),
+      );
+      const expected = await rewards(target, TEXTS);
+      const all = await Promise.all(batches.map((texts) => rewards(target, texts)));
+      for (const [i, got] of all.entries()) {
+        for (const [j, reward] of got.entries()) {
+          const at = (i + j) % TEXTS.length;
+          mustBeNear(reward, expected[at] as number, SAME, `call ${i}, texts[${j}] and the same text before`);
+        }
+      }
+    },
+  },
+  {
+    id: "score/any-text",
+    what: "an empty text, white space, control characters and emoji are texts like others",
+    async run(target) {
+      const odd = [
+        "",
+        " ",
+        "\n\t\r\n",
+        "\u0000\u0001",
+        "\u202eabc",
+        "👩‍👩‍👧‍👦",
+        "a".repeat(60),
+        "\ufffd\ufeff",
+      ];
+      mustHaveResults(await target.reward.score({ texts: odd, truncate: true }), odd.length);
+    },
+  },
+  {
+    id: "score/pairs",
+    what: "text_pairs are read with their texts; another number of them is refused",
+    async run(target) {
+      const pairs = TEXTS.slice(0, 3);
+      const reply = await target.reward.score({ texts: pairs, textPairs: pairs.toReversed() });
+      mustHaveResults(reply, 3);
+      const call = target.reward.score({ texts: pairs, textPairs: pairs.slice(0, 2) });
+      await mustRefuse(call, "two pairs for three texts", "INVALID_ARGUMENT", "text_pairs");
+    },
+  },
+  {
+    id: "score/functions",
+    what: "the score function that was asked for is applied and named: none gives logits, softmax sums to 1",
+    async run(target) {
+      for (const [name, fn] of FUNCTIONS) {
+        const { results, function: applied } = await target.reward.score({ texts: TEXTS, function: fn });
+        must(applied === fn, `function ${name}: the reply says ${ScoreFunction[applied]}`);
+        for (const [i, { scores }] of results.entries()) {
+          const expected = SCORES[name](scores.map(({ logit }) => logit));
+          for (const [j, { score, label }] of scores.entries()) {
+            mustBeNear(score, expected[j] as number, SAME, `function ${name}: results[${i}] label ${label}`);
+          }
+        }
+      }
+    },
+  },
+  {
+    id: "score/label",
+    what: "a request chooses its label by name or index",
+    async run(target) {
+      must(target.info !== undefined, "the server has no GetInfo that lists labels");
+      for (const [index, name] of target.info.labels.entries()) {
+        for (const label of [name, String(index)]) {
+          const reply = await target.reward.score({ texts: TEXTS.slice(0, 2), label });
+          must(reply.label === name, `label ${JSON.stringify(label)}: the reply says ${reply.label}`);
+          for (const [i, { reward, scores }] of reply.results.entries()) {
+            const score = scores[index]?.score as number;
+            mustBeNear(reward as number, score, SAME, `label ${JSON.stringify(label)}: results[${i}]`);
+          }
+        }
+      }
+    },
+  },
+  {
+    id: "score/length",
+    what: "a text that is too long fails the whole call by name, or is cut and says so",
+    async run(target) {
+      const max = target.info?.model?.maxTokens ?? 0;
+      needs(max > 0, "GetInfo publishes no model.max_tokens");
+      const bytes = target.limit("max_text_bytes") ?? Infinity;
+      const long = Array.from({ length: max + 1 }, (_, i) => `w${i % 9}`).join(" ");
+      needs(long.length <= bytes, "max_text_bytes is reached before max_tokens");
+      const texts = ["short", long];
+      await mustRefuse(target.reward.score({ texts }), "a text too long", "INVALID_ARGUMENT", "texts[1]");
+      const { results } = await target.reward.score({ texts, truncate: true });
+      const [short, cut] = results as [TextScore, TextScore];
+      must(cut.truncated && !short.truncated, "truncate = true: truncated is not set on the long text alone");
+      must(cut.tokenCount <= max, `truncate = true: token_count is ${cut.tokenCount}, max_tokens ${max}`);
+    },
+  },
+  {
+    id: "errors/empty",
+    what: "a call without texts is refused, naming texts",
+    async run(target) {
+      await mustRefuse(target.reward.score({ texts: [] }), "no texts", "INVALID_ARGUMENT", "texts");
+    },
+  },
+  {
+    id: "errors/label",
+    what: "a label that the model does not have is refused, naming label",
+    async run(target) {
+      const call = target.reward.score({ texts: ["a"], label: "no such label" });
+      await mustRefuse(call, "an unknown label", "INVALID_ARGUMENT", "label");
+    },
+  },
+  {
+    id: "errors/enum",
+    what: "a score function without a name is refused, naming function",
+    async run(target) {
+      const call = target.reward.score({ texts: ["a"], function: 99 as ScoreFunction });
+      await mustRefuse(call, "function 99", "INVALID_ARGUMENT", "function");
+    },
+  },
+  {
+    id: "errors/model",
+    what: "another model than the one served is NOT_FOUND",
+    async run(target) {
+      const call = target.reward.score({ texts: ["a"], model: "no such model" });
+      await mustRefuse(call, "an unknown model", "NOT_FOUND");
+    },
+  },
+  {
+    id: "limits/items",
+    what: "limits[max_items] texts are accepted, one more is refused, naming texts",
+    async run(target) {
+      const most = target.neededLimit("max_items");
+      const texts = Array.from({ length: most }, (_, i) => `t${i % 5}`);
+      mustHaveResults(await target.reward.score({ texts }), most);
+      const call = target.reward.score({ texts: [...texts, "one more"] });
+      await mustRefuse(call, `${most + 1} texts`, "INVALID_ARGUMENT", "texts");
+    },
+  },
+  {
+    id: "limits/text",
+    what: "a text above limits[max_text_bytes] is refused, naming it",
+    async run(target) {
+      const most = target.neededLimit("max_text_bytes");
+      const call = target.reward.score({ texts: ["short", "é".repeat(most / 2 + 1)], truncate: true });
+      await mustRefuse(call, `a text of ${most + 2} bytes`, "INVALID_ARGUMENT", "texts[1]");
+    },
+  },
+];
+
+const FUNCTIONS = [
+  ["none", ScoreFunction.NONE],
+  ["sigmoid", ScoreFunction.SIGMOID],
+  ["softmax", ScoreFunction.SOFTMAX],
+] as const;
+
+const SCORES = {
+  none: (logits: readonly number[]) => [...logits],
+  sigmoid: (logits: readonly number[]) => logits.map((logit) => 1 / (1 + Math.exp(-logit))),
+  softmax: (logits: readonly number[]) => {
+    const most = Math.max(...logits);
+    const powers = logits.map((logit) => Math.exp(logit - most));
+    const sum = powers.reduce((total, power) => total + power, 0);
+    return powers.map((power) => power / sum);
+  },
+};
+
+async function rewards(target: RewardTarget, texts: readonly string[]): Promise<number[]> {
+  const reply = await target.reward.score({ texts: [...texts] });
+  mustHaveResults(reply, texts.length);
+  return reply.results.map(({ reward }) => reward as number);
+}
+
+function mustHaveResults({ results }: ScoreResponse, count: number): void {
+  must(results.length === count, `${count} texts gave ${results.length} results`);
+  for (const [i, { reward }] of results.entries()) {
+    must(reward !== undefined, `results[${i}].reward is not set; a reward of 0 must be set too`);
+    must(Number.isFinite(reward), `results[${i}].reward is ${reward}`);
+  }
+}
+
+function rotated<T>(items: readonly T[], by: number): T[] {
+  return items.map((_, i) => items[(i + by) % items.length] as T);
+}
