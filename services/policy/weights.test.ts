@@ -377,7 +377,7 @@ describe("the worker of a policy server", function () {
     await swapping;
     assert.deepEqual([...refusals], ["CANCELLED"]);
     await until(() => host.stats?.jobs === 0 && host.stats.active === 0);
-    assert.equal(host.facts().weights.held.length, 1);
+    await until(() => host.facts().weights.held.length === 1); // the last to run on older weights has let go of them
     const versions = new Set(answered.map(({ reply }) => reply.weights.version));
     assert.ok(versions.size > 2, `all ran on ${[...versions]}`);
     for (const version of versions) {

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { readdir, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { RunLockedError } from "../errors.js";
 import { CheckpointStore } from "./checkpoint-store.js";
@@ -122,6 +123,23 @@ describe("the lock of a run directory", () => {
     assert.ok(!isLocked(folder), "a reused process id is not the owner");
     lockRun(folder)();
     assert.ok(!existsSync(join(folder, "lock")));
+  });
+
+  it("is taken over from a process that was killed and whose parent never asked", async () => {
+    // `exec` puts a program in the shell's place that waits for no child
+    const parent = spawn("sh", ["-c", "sleep 0.2 & echo $!; exec sleep 30"], {
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+    try {
+      const [chunk] = (await once(parent.stdout, "data")) as [Buffer];
+      const pid = Number(chunk.toString());
+      while (!readFileSync(`/proc/${pid}/stat`, "utf8").includes(") Z ")) await new Promise(setImmediate);
+      const owner = { pid, host: hostname(), since: "", started: "" };
+      writeFileSync(join(folder, "lock"), JSON.stringify(owner));
+      assert.ok(!isLocked(folder));
+    } finally {
+      parent.kill();
+    }
   });
 });
 
