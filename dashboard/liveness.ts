@@ -21,15 +21,19 @@ export function isAtWork(directory: string): boolean {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EPERM") return false;
   }
-  return !owner.started || startOf(owner.pid) === owner.started;
+  const stat = procStat(owner.pid);
+  // killed, but its parent has not asked for its status yet: it holds the id and does nothing any more
+  if (stat && ["Z", "X"].includes(stat.state)) return false;
+  return !owner.started || stat?.started === owner.started;
 }
 
-/** Field 22 of /proc/PID/stat; the empty string where there is no /proc. */
-function startOf(pid: number): string {
+/** Fields 3 and 22 of /proc/PID/stat: state letter, and start in clock ticks since boot; undefined where there is no /proc. */
+function procStat(pid: number): { state: string; started: string } | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? "";
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return { state: fields[0] ?? "", started: fields[19] ?? "" };
   } catch {
-    return "";
+    return undefined;
   }
 }

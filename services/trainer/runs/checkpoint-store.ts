@@ -103,6 +103,22 @@ export class CheckpointStore {
     return undefined;
   }
 
+  /** Step of the newest checkpoint, whole or not; undefined without one. */
+  async newestStep(): Promise<number | undefined> {
+    return (await this.#steps()).at(-1);
+  }
+
+  /**
+   * Renames a damaged checkpoint's folder, so that it is not counted among those that stay. Returns its new path; one that was set
+   * aside before under that name is removed.
+   */
+  async setAside(folder: string): Promise<string> {
+    const aside = `${folder}.damaged`;
+    await rm(aside, { recursive: true, force: true });
+    await rename(folder, aside);
+    return aside;
+  }
+
   /** Steps that have a folder, rising. */
   async #steps(): Promise<number[]> {
     if (!existsSync(this.#root)) return [];

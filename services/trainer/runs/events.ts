@@ -52,17 +52,15 @@ export class EventLog {
     return (this.#events.at(-1)?.event ?? -1) + 1;
   }
 
+  /** Adds an event. Throws where it cannot be written; whoever follows the run sees it all the same. */
   add(body: RunEventBody): RunEvent {
     const event: RunEvent = { event: this.next, time: new Date().toISOString(), ...body };
-    // phases are many and only of use while they last: not kept on disk, and only the newest few in memory
-    if (body.kind === "phase") {
-      const last = this.#events.at(-1);
-      if (last?.kind === "phase") this.#events.pop();
-    } else {
-      this.#journal.append(event);
-    }
+    const last = this.#events.at(-1);
+    if (body.kind === "phase" && last?.kind === "phase") this.#events.pop();
     this.#events.push(event);
     for (const wake of this.#followers) wake();
+    // phases are many and only of use while they last: not kept on disk, and only the newest in memory
+    if (body.kind !== "phase") this.#journal.append(event);
     return event;
   }
 

@@ -2,12 +2,13 @@
  * @file One process per run directory. The lock is a file with its owner's process id and start time; a lock whose
  * owner is gone is taken over.
  */
-import { closeSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
+import { closeSync, openSync, readFileSync, renameSync, rmSync, writeSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { RunLockedError } from "../errors.js";
 
-interface Owner {
+/** Who holds a run directory. */
+export interface LockOwner {
   readonly pid: number;
   readonly host: string;
   readonly since: string;
@@ -18,42 +19,69 @@ interface Owner {
 /** Takes the lock of a run directory; returns what gives it back. Throws RunLockedError naming the owner. */
 export function lockRun(directory: string): () => void {
   const path = join(directory, "lock");
-  const owner: Owner = {
+  const owner: LockOwner = {
     pid: process.pid,
     host: hostname(),
     since: new Date().toISOString(),
     started: procStat(process.pid)?.started ?? "",
   };
   for (let attempt = 0; ; attempt++) {
+    let file: number;
     try {
-      const file = openSync(path, "wx");
-      writeSync(file, JSON.stringify(owner));
-      closeSync(file);
-      return () => rmSync(path, { force: true });
+      file = openSync(path, "wx");
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "EEXIST" || attempt >= 3) throw error;
-      const holder = readOwner(path);
-      if (holder && isAlive(holder)) throw new RunLockedError(directory, holder);
-      rmSync(path, { force: true });
+      const holder = lockOwner(directory);
+      if (holder) throw new RunLockedError(directory, holder);
+      discard(path);
+      continue;
     }
+    try {
+      writeSync(file, JSON.stringify(owner));
+    } catch (error) {
+      rmSync(path, { force: true }); // a full disk, say
+      throw error;
+    } finally {
+      closeSync(file);
+    }
+    return () => rmSync(path, { force: true });
   }
+}
+
+/** The live process that holds the run directory; undefined where there is none. */
+export function lockOwner(directory: string): LockOwner | undefined {
+  const holder = readOwner(join(directory, "lock"));
+  return holder && isAlive(holder) ? holder : undefined;
 }
 
 /** True if a live process holds the run directory. */
 export function isLocked(directory: string): boolean {
-  const holder = readOwner(join(directory, "lock"));
-  return holder !== undefined && isAlive(holder);
+  return lockOwner(directory) !== undefined;
 }
 
-function readOwner(path: string): Owner | undefined {
+/** Removes a lock whose owner is gone. One that another process took since we looked goes back to its place. */
+function discard(path: string): void {
+  const aside = `${path}.${process.pid}.stale`;
   try {
-    return JSON.parse(readFileSync(path, "utf8")) as Owner;
+    renameSync(path, aside);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return; // somebody else was faster
+    throw error;
+  }
+  const holder = readOwner(aside);
+  if (holder && isAlive(holder)) renameSync(aside, path);
+  else rmSync(aside, { force: true });
+}
+
+function readOwner(path: string): LockOwner | undefined {
+  try {
+    return JSON.parse(readFileSync(path, "utf8")) as LockOwner;
   } catch {
     return undefined; // gone, or its writer died before the first byte
   }
 }
 
-function isAlive(owner: Owner): boolean {
+function isAlive(owner: LockOwner): boolean {
   if (owner.host !== hostname()) return true; // another machine: we cannot know, so we believe it
   try {
     process.kill(owner.pid, 0);

@@ -2,20 +2,27 @@
  * @file The runs of one trainer: starts, resumes, pauses, stops, lists and watches them. Holds no mathematics; each kind of
  * run hands in its work.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { stringify } from "yaml";
-import { RunInterrupted, RunStateError, TrainerBusyError, UnknownRunError } from "../errors.js";
+import {
+  RunInterrupted,
+  RunLockedError,
+  RunStateError,
+  TrainerBusyError,
+  UnknownRunError,
+} from "../errors.js";
 import { parseRunConfig, type RunConfig } from "../run-config.js";
 import { checkRunInputs } from "../run-inputs.js";
 import { EventFile } from "../tensorboard/event-file.js";
 import { checkResumeConfig } from "./changed-config.js";
 import { CheckpointStore } from "./checkpoint-store.js";
 import type { Runner } from "./context.js";
+import { diskFullCause, SpareRoom } from "./disk-full.js";
 import { EventLog, type RunEvent, type RunState } from "./events.js";
 import { writeFileAtomic } from "./files.js";
 import { Journal, readJournal } from "./journal.js";
-import { isLocked, lockRun } from "./lock.js";
+import { isLocked, lockOwner, lockRun } from "./lock.js";
 import { type RunRecord, readRunRecord, writeRunRecord } from "./record.js";
 
 /** A logger in pino's manner. */
@@ -36,6 +43,7 @@ export interface RunManagerOptions {
 
 interface ActiveRun {
   readonly events: EventLog;
+  readonly spare: SpareRoom;
   readonly abort: AbortController;
   request: "paused" | "stopped" | undefined;
   record: RunRecord;
@@ -48,6 +56,8 @@ const RESUMABLE: readonly RunState[] = ["PAUSED", "STOPPED", "FAILED", "INTERRUP
 /** The runs below one directory. */
 export class RunManager {
   readonly #active = new Map<string, ActiveRun>();
+  /** How runs ended that could not write it down. */
+  readonly #unwritten = new Map<string, RunRecord>();
 
   constructor(private readonly options: RunManagerOptions) {
     mkdirSync(options.runsDirectory, { recursive: true });
@@ -71,6 +81,7 @@ export class RunManager {
     if (existsSync(join(directory, "run.json"))) {
       throw new RunStateError(`run_id: ${id} exists already; resume it, or choose another name`);
     }
+    const found = existsSync(directory); // the command line keeps logs of the servers it started there
     mkdirSync(directory, { recursive: true });
     const record: RunRecord = {
       id,
@@ -84,7 +95,12 @@ export class RunManager {
       modelDirectory: "",
       metrics: {},
     };
-    return this.#launch(directory, config, record, false);
+    try {
+      return this.#launch(directory, config, record, false);
+    } catch (error) {
+      if (!found) rmSync(directory, { recursive: true, force: true });
+      throw error;
+    }
   }
 
   /**
@@ -93,6 +109,7 @@ export class RunManager {
    */
   resume(id: string, configText?: string): RunRecord {
     const { directory, record } = this.#find(id);
+    this.#refuseElsewhere(id, directory);
     if (!RESUMABLE.includes(record.state)) {
       throw new RunStateError(
         `run ${id} is ${record.state}; only ${RESUMABLE.join(", ")} runs can be resumed`,
@@ -109,7 +126,8 @@ export class RunManager {
   request(id: string, how: "paused" | "stopped"): RunRecord {
     const active = this.#active.get(id);
     if (!active) {
-      const { record } = this.#find(id);
+      const { directory, record } = this.#find(id);
+      this.#refuseElsewhere(id, directory);
       if (how === "stopped" && (record.state === "PAUSED" || record.state === "INTERRUPTED")) {
         const stopped: RunRecord = { ...record, state: "STOPPED" };
         writeRunRecord(join(this.options.runsDirectory, id), stopped);
@@ -174,6 +192,12 @@ export class RunManager {
     return this.#find(id).record;
   }
 
+  /** Throws RunLockedError where another process works on the run: only that one can pause it or go on with it. */
+  #refuseElsewhere(id: string, directory: string): void {
+    const owner = this.#active.has(id) ? undefined : lockOwner(directory);
+    if (owner) throw new RunLockedError(directory, owner);
+  }
+
   #admit(): void {
     const most = this.options.maxActive ?? 1;
     if (this.#active.size >= most) throw new TrainerBusyError([...this.#active.keys()], most);
@@ -197,6 +221,8 @@ export class RunManager {
     const record = ID.test(id) ? readRunRecord(directory) : undefined;
     if (!record) throw new UnknownRunError(id);
     const atWork = record.state === "STARTING" || record.state === "RUNNING";
+    const unwritten = this.#unwritten.get(id);
+    if (unwritten) return { directory, record: unwritten };
     if (atWork && !isLocked(directory)) {
       return {
         directory,
@@ -211,25 +237,33 @@ export class RunManager {
   }
 
   #launch(directory: string, config: RunConfig, record: RunRecord, resuming: boolean): RunRecord {
-    const release = lockRun(directory);
-    let events: EventLog;
+    let release = () => {};
+    let events: EventLog | undefined;
+    let spare: SpareRoom | undefined;
     try {
+      release = lockRun(directory);
+      spare = new SpareRoom(directory);
+      events = new EventLog(directory);
       writeFileAtomic(join(directory, "run.yaml"), stringify(config));
       writeRunRecord(directory, record);
-      events = new EventLog(directory);
     } catch (error) {
+      events?.close();
+      spare?.free();
       release();
-      throw error;
+      if (!diskFullCause(error)) throw error;
+      throw new RunStateError(`run directory ${directory}: the disk is full`, { cause: error });
     }
+    this.#unwritten.delete(record.id);
     const abort = new AbortController();
     let settle = () => {};
     const done = new Promise<void>((resolve) => {
       settle = resolve;
     });
-    const run: ActiveRun = { events, abort, request: undefined, record, done };
+    const run: ActiveRun = { events, spare, abort, request: undefined, record, done };
     this.#active.set(record.id, run);
     void this.#work(run, directory, config, resuming).finally(() => {
       this.#active.delete(record.id);
+      run.spare.free();
       release();
       settle();
     });
@@ -244,26 +278,39 @@ export class RunManager {
       writeRunRecord(directory, run.record);
     };
     const enter = (state: RunState, change: Partial<RunRecord> = {}) => {
-      update({ ...change, state });
-      const reason = change.reason ? { reason: change.reason } : {};
-      run.events.add({ kind: "state", state, ...reason });
+      try {
+        update({ ...change, state });
+      } finally {
+        // whoever watches hears of it even where nothing can be written
+        run.events.add({ kind: "state", state, ...(change.reason ? { reason: change.reason } : {}) });
+      }
     };
     let journal: Journal | undefined;
     let eventFile: EventFile | undefined;
+    const checkpoints = new CheckpointStore(directory, config.checkpoint);
     try {
       enter("STARTING");
-      const checkpoints = new CheckpointStore(directory, config.checkpoint);
       const say = (
         level: "info" | "warn" | "error",
         message: string,
         fields?: Readonly<Record<string, string>>,
       ) => {
         log[level]({ run: run.record.id, ...fields }, message);
-        run.events.add({ kind: "log", level, message, ...(fields ? { fields } : {}) });
+        try {
+          run.events.add({ kind: "log", level, message, ...(fields ? { fields } : {}) });
+        } catch (error) {
+          // said from timers and callbacks: what cannot be kept must not end the process; the next step's metrics end the run
+          log.error({ run: run.record.id, err: error }, "an event could not be kept");
+        }
       };
+      const damaged: string[] = [];
       const resumeFrom = resuming
-        ? await checkpoints.latest((folder, why) => say("warn", `checkpoint ${folder} is damaged: ${why}`))
+        ? await checkpoints.latest((folder, why) => {
+            damaged.push(folder);
+            say("warn", `checkpoint ${folder} is damaged: ${why}`, { damaged: folder });
+          })
         : undefined;
+      for (const folder of damaged) await checkpoints.setAside(folder);
       const metrics = new Journal(join(directory, "metrics.jsonl"), resuming ? metricsBytes(resumeFrom) : 0);
       journal = metrics;
       const tensorboard = new EventFile(
@@ -314,7 +361,8 @@ export class RunManager {
       });
       enter("FINISHED", { modelDirectory });
     } catch (error) {
-      this.#ended(run, error as Error, enter);
+      const newest = await checkpoints.newestStep().catch(() => undefined);
+      this.#ended(run, error as Error, newest, enter);
     } finally {
       journal?.close();
       eventFile?.close();
@@ -322,8 +370,15 @@ export class RunManager {
     }
   }
 
-  #ended(run: ActiveRun, error: Error, enter: (state: RunState, change?: Partial<RunRecord>) => void): void {
+  #ended(
+    run: ActiveRun,
+    error: Error,
+    checkpoint: number | undefined,
+    enter: (state: RunState, change?: Partial<RunRecord>) => void,
+  ): void {
     const { log } = this.options;
+    const full = diskFullCause(error);
+    run.spare.free();
     try {
       if (error instanceof RunInterrupted) {
         enter(error.how === "paused" ? "PAUSED" : "STOPPED", { reason: error.message });
@@ -331,13 +386,23 @@ export class RunManager {
         enter("INTERRUPTED", { reason: (run.abort.signal.reason as Error).message });
       } else {
         log.error({ run: run.record.id, err: error }, "run failed");
-        enter("FAILED", { reason: error.message });
+        enter("FAILED", { reason: full ? diskFullText(run.record.id, error, checkpoint) : error.message });
       }
     } catch (failure) {
-      // a full disk, say: what the directory holds says "at work", and without its lock that reads as interrupted
+      // what the directory holds says "at work", and without its lock that reads as interrupted to others
+      this.#unwritten.set(run.record.id, run.record);
       log.error({ run: run.record.id, err: failure }, "the run's end could not be written");
     }
   }
+}
+
+/** Says that the disk is full, what is left and what to do. */
+function diskFullText(id: string, error: Error, checkpoint: number | undefined): string {
+  const left =
+    checkpoint === undefined
+      ? "there is no checkpoint yet"
+      : `the last good checkpoint is that of step ${checkpoint}`;
+  return `the disk is full (${error.message}); ${left}; free some space, then \`rlhf runs resume ${id}\` goes on`;
 }
 
 /** How long metrics.jsonl was at a checkpoint; 0 without one. */
