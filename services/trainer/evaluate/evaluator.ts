@@ -49,11 +49,14 @@ export interface Evaluation {
 interface Variant {
   readonly name: string;
   readonly control: string;
+  /** Servers, and which of their versions is to answer. */
   readonly members: readonly PolicyMember[];
-  readonly demand: VersionDemand;
+  readonly demandOf: (member: PolicyMember) => VersionDemand;
 }
 
 const RETRIES = 5;
+
+const LOOKS = 12; // about half a minute: a server that was restarted loads its model
 
 /** Compares policies of runs. */
 export class Evaluator {
@@ -90,7 +93,7 @@ export class Evaluator {
     const rows = await chooseRows(config, options.rows ?? config.evaluation.rows, seed);
     const tokenizer = await loadTokenizer(config.model);
     const encode = (text: string) => tokenizer.encode(text, { addSpecialTokens: false }).ids;
-    const variants = variantsOf(config, servers, { exactly: record.weights?.version ?? 0 });
+    const variants = variantsOf(config, servers, await holders(servers, record, options.signal));
     const answered: ScoredResponse[][] = [];
     for (const variant of variants) {
       const prompts = rows.map((row, index) => promptOf(config, row, index, variant.control, seed, encode));
@@ -117,9 +120,53 @@ export class Evaluator {
   }
 }
 
-function variantsOf(config: PpoRunConfig, servers: RunServers, demand: VersionDemand): Variant[] {
-  const tuned = { members: servers.policies, demand };
-  const reference = { name: "reference", control: "", members: servers.references, demand: {} };
+/**
+ * The policy servers that hold the run's newest weights, each with its version of them. The digest says so: servers that were started on
+ * the tuned model need not count versions as the bus of the run did.
+ */
+async function holders(
+  servers: RunServers,
+  { id, weights }: RunRecord,
+  signal: AbortSignal,
+): Promise<Map<PolicyMember, VersionDemand>> {
+  const backoff = jitteredBackoff(signal);
+  for (let attempt = 1; ; attempt++) {
+    const found = new Map<PolicyMember, VersionDemand>();
+    const others: string[] = [];
+    const look = async (member: PolicyMember) => {
+      try {
+        const { version, digest } = await servers.describe(member, signal);
+        if (digest === weights?.digest) found.set(member, { exactly: version });
+        else others.push(`${member.address} serves version ${version} (${digest.slice(0, 12)}…)`);
+      } catch (error) {
+        others.push(`${member.address}: ${(error as Error).message}`);
+      }
+    };
+    await Promise.all(servers.policies.map(look));
+    if (found.size > 0) return found;
+    if (attempt > LOOKS) {
+      const wanted = `version ${weights?.version} (${weights?.digest.slice(0, 12)}…)`;
+      throw new RunStateError(
+        `run ${id}: no policy server serves its newest weights, ${wanted}: ${others.join("; ")}`,
+      );
+    }
+    await backoff(attempt);
+  }
+}
+
+function variantsOf(
+  config: PpoRunConfig,
+  servers: RunServers,
+  holding: ReadonlyMap<PolicyMember, VersionDemand>,
+): Variant[] {
+  const members = servers.policies.filter((member) => holding.has(member));
+  const tuned = { members, demandOf: (member: PolicyMember) => holding.get(member) ?? {} };
+  const reference = {
+    name: "reference",
+    control: "",
+    members: servers.references,
+    demandOf: () => ({}),
+  };
   const [good, bad] = config.control.tokens;
   if (good === undefined || bad === undefined) return [reference, { name: "tuned", control: "", ...tuned }];
   return [
@@ -167,18 +214,18 @@ async function generate(
   signal: AbortSignal,
 ): Promise<RolloutSample[]> {
   const rule = { retries: RETRIES, backoff: jitteredBackoff(signal), mayRetry, onFailure: () => {} };
-  const parts: RolloutSample[][] = [];
+  const parts: RolloutSample[] = [];
   const shards = runShards(prompts, variant.members, rule, (member, shard) =>
     servers.generate(member, shard.items, {
       generation: { ...config.generation, ...config.evaluation.generation },
       eosStops: config.ppo.eosStops,
-      demand: variant.demand,
+      demand: variant.demandOf(member),
       signal,
       deadlineMs: config.timeouts.generateMs,
     }),
   );
-  for await (const { shard, result } of shards) parts[shard.index] = result;
-  return parts.flat();
+  for await (const { result } of shards) parts.push(...result);
+  return parts.sort((a, b) => a.index - b.index);
 }
 
 /** Judges responses by the run's first classifier term, and by BERTScore where the run has a server of it. */

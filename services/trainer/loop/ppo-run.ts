@@ -12,6 +12,7 @@ import type { HostParameter } from "../learner/parameter-store.js";
 import { type QaRow, readQaRows } from "../rollout/rows.js";
 import type { PpoRunConfig } from "../run-config.js";
 import type { RunContext, RunResult } from "../runs/context.js";
+import { PolicyRoster } from "../servers/policy-roster.js";
 import { RunServers } from "../servers/servers.js";
 import { StallWatch } from "../stalls/stall-watch.js";
 import { type LearnedModel, saveModel } from "./policy-checkpoint.js";
@@ -64,20 +65,23 @@ async function work(
     const { signal } = context;
     const stalls = new StallWatch({ warnMs: config.stalls.warnMs, log: context.log });
     const warn: RolloutStageOptions["warn"] = (message, fields) => context.log("warn", message, fields);
+    const { timeoutMs } = weights;
+    const roster = new PolicyRoster({ servers, timeoutMs, signal, say: context.log });
     const publisher = new Publisher(
-      { bus, servers, timeoutMs: weights.timeoutMs, stalls, signal, warn },
-      policy.weightVersion,
+      { bus, roster, timeoutMs, stalls, warn },
+      { version: policy.weightVersion, digest: policy.servedDigest },
     );
-    await publisher.begin(() => learner.readWeights(), policy.servedDigest);
+    context.published(await publisher.begin(() => learner.readWeights(), context.publishedBefore));
     context.running(config.batches, busUrl.replace(/:.*/s, ""));
-    const describe = (values: ReadonlyMap<string, HostParameter>, weightVersion: number): LearnedModel => ({
+    const describe = (values: ReadonlyMap<string, HostParameter>, step: number): LearnedModel => ({
       ...policy.files,
       weights: values,
-      weightVersion,
+      weightVersion: policy.firstVersion + step, // the same whatever the run went through on the way
     });
     const stage = new RolloutStage({
       config,
       servers,
+      policies: () => roster.serving,
       vocabSize: policy.vocabSize,
       stalls,
       signal,
@@ -92,6 +96,7 @@ async function work(
       pieces,
       learner,
       threads: engine.threads,
+      firstVersion: policy.firstVersion,
       publisher,
       stage,
       stalls,
@@ -99,7 +104,7 @@ async function work(
     };
     await new PpoLoop(parts, resumed).run();
     const directory = join(context.directory, "model");
-    await saveModel(directory, describe(await learner.readWeights(), publisher.version));
+    await saveModel(directory, describe(await learner.readWeights(), config.batches));
     return { modelDirectory: directory };
   } finally {
     await bus.close();

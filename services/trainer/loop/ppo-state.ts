@@ -15,6 +15,7 @@ const schema = z.object({
   }),
   moments: z.record(z.string(), z.object({ count: z.number(), mean: z.number(), m2: z.number() })),
   weightVersion: z.number().int(),
+  firstVersion: z.number().int().optional(),
   digest: z.string(),
   optimizer: z.object({ step: z.number().int(), scheduleStep: z.number().int() }),
   ahead: z.unknown().optional(),
@@ -30,6 +31,8 @@ export interface PpoRunState {
   /** Running moments of the terms that normalise. */
   readonly moments: Readonly<Record<string, Moments>>;
   readonly weightVersion: number;
+  /** Version of the weights that the run started from; checkpoints of earlier releases lack it. */
+  readonly firstVersion?: number | undefined;
   /** Digest of the weights as the policy servers report it. */
   readonly digest: string;
   readonly optimizer: OptimizerCounters;

@@ -5,9 +5,8 @@
 import { withSpan } from "../../../lib/telemetry/index.js";
 import { injectTraceparent } from "../../../lib/telemetry/tracing.js";
 import type { WeightsBus } from "../../../lib/weights/index.js";
-import { RunFailedError } from "../errors.js";
 import type { HostParameter } from "../learner/parameter-store.js";
-import type { RunServers } from "../servers/servers.js";
+import type { PolicyRoster, WeightsIdentity } from "../servers/policy-roster.js";
 import type { StallWatch } from "../stalls/stall-watch.js";
 
 /** What policy servers need of a learner's weights: all but the value head. */
@@ -18,10 +17,9 @@ export function policyTensors(weights: ReadonlyMap<string, HostParameter>): Map<
 /** What the publisher needs. */
 export interface PublisherOptions {
   readonly bus: WeightsBus;
-  readonly servers: RunServers;
+  readonly roster: PolicyRoster;
   readonly timeoutMs: number;
   readonly stalls: StallWatch;
-  readonly signal: AbortSignal;
   readonly warn: (message: string) => void;
 }
 
@@ -30,88 +28,70 @@ const KEPT_VERSIONS = 3;
 
 /** Publishes the weights of one run. */
 export class Publisher {
-  #version: number;
+  #newest: WeightsIdentity;
   #pruning = false;
 
+  /** `weights` are the learner's: of the model that the run starts from, or of a checkpoint. */
   constructor(
     private readonly options: PublisherOptions,
-    version: number,
+    weights: WeightsIdentity,
   ) {
-    this.#version = version;
+    this.#newest = weights;
   }
 
   /** The version that the run's servers are to serve. */
   get version(): number {
-    return this.#version;
+    return this.#newest.version;
   }
 
   /**
-   * Makes the servers serve the run's weights before the first batch. Servers that hold them already, as `digest` says, are
-   * left alone. A bus whose head is beyond the checkpoint (its run went on after it) gets the checkpoint's weights
-   * under the next version, so that the published version never goes back.
+   * Makes the servers serve the run's weights before the first batch, and returns them. Servers that hold them already are left alone.
+   * Where the bus, a server or the run's own record (`recorded`) is beyond the checkpoint, because its run went on after it, the
+   * checkpoint's weights become the version after that one: no version ever stands for two contents, and none goes back.
    */
-  async begin(read: () => Promise<ReadonlyMap<string, HostParameter>>, digest: string): Promise<void> {
-    const { bus, servers, stalls, timeoutMs, signal } = this.options;
+  async begin(
+    read: () => Promise<ReadonlyMap<string, HostParameter>>,
+    recorded: WeightsIdentity | undefined,
+  ): Promise<WeightsIdentity> {
+    const { bus, roster, stalls, timeoutMs, warn } = this.options;
+    const own = this.#newest;
     const head = await stalls.watched({ call: "publish", on: bus.address, deadlineMs: timeoutMs }, () =>
       bus.head(),
     );
-    const on = servers.policies.map(({ address }) => address).join(", ");
-    const serving = await stalls.watched({ call: "weights", on }, () =>
-      Promise.all(servers.policies.map((member) => servers.describe(member, signal))),
+    const serving = await stalls.watched({ call: "weights", on: () => roster.waitedFor }, () =>
+      roster.describe(),
     );
-    const held = serving.every((server) => server.version === this.#version && server.digest === digest);
-    if (held && (head === undefined || head.version <= this.#version)) return;
-    const beyond = Math.max(head?.version ?? -1, ...serving.map((server) => server.version));
-    await this.#publish(await read(), Math.max(this.#version, beyond + 1));
+    const isOwn = ({ version, digest }: WeightsIdentity) => version === own.version && digest === own.digest;
+    const known = [head, recorded, ...serving].filter((weights) => weights !== undefined);
+    const others = known.filter((weights) => !isOwn(weights)).map(({ version }) => version);
+    const newest = Math.max(-1, ...others);
+    if (newest >= own.version) {
+      await this.#publish(await read(), newest + 1);
+      if (head || recorded) {
+        const given = `version ${newest} is beyond the weights that the run goes on from (version ${own.version})`;
+        warn(`${given}: they are published as version ${newest + 1}`);
+      }
+    } else if (!(head ? isOwn(head) : serving.every(isOwn))) {
+      await this.#publish(await read(), own.version);
+    }
     await this.wait();
+    return this.#newest;
   }
 
   /** Publishes the next version. Returns it with the digest that servers will report. */
-  async publish(weights: ReadonlyMap<string, HostParameter>): Promise<{ version: number; digest: string }> {
-    return this.#publish(weights, this.#version + 1);
+  async publish(weights: ReadonlyMap<string, HostParameter>): Promise<WeightsIdentity> {
+    return this.#publish(weights, this.version + 1);
   }
 
-  /** Waits until every policy server of the run serves the newest version. */
+  /** Waits until the policy servers of the run serve the newest version; see PolicyRoster.gather. */
   async wait(): Promise<void> {
-    const { servers, stalls, signal, timeoutMs } = this.options;
-    const version = this.#version;
-    let behind: string[] = [];
-    const on = () => behind.join("; ") || servers.policies.map(({ address }) => address).join(", ");
-    const poll = async () => {
-      const end = Date.now() + timeoutMs;
-      for (let pause = 10; ; pause = Math.min(250, pause * 1.5)) {
-        signal.throwIfAborted();
-        const states = await Promise.all(
-          servers.policies.map(async (member) => {
-            try {
-              const { version: at } = await servers.describe(member, signal);
-              return at >= version ? undefined : `${member.address} serves version ${at}`;
-            } catch (error) {
-              return `${member.address}: ${(error as Error).message}`;
-            }
-          }),
-        );
-        behind = states.filter((state) => state !== undefined);
-        // enough of them go on; a server that died takes no work until it holds the version
-        if (behind.length === 0) return;
-        if (Date.now() > end) break;
-        await new Promise((resolve) => setTimeout(resolve, pause));
-      }
-      if (behind.length < servers.policies.length) return;
-      throw new RunFailedError(
-        "WEIGHTS_NOT_SERVED",
-        `no policy server serves weight version ${version} after ${timeoutMs} ms: ${behind.join("; ")}`,
-      );
-    };
-    await withSpan("rlhf.weights.wait", { attributes: { "rlhf.weight_version": version } }, () =>
-      stalls.watched({ call: "weights", on }, poll),
+    const { roster, stalls } = this.options;
+    await withSpan("rlhf.weights.wait", { attributes: { "rlhf.weight_version": this.version } }, () =>
+      stalls.watched({ call: "weights", on: () => roster.waitedFor }, () => roster.gather(this.#newest)),
     );
   }
 
-  async #publish(
-    weights: ReadonlyMap<string, HostParameter>,
-    version: number,
-  ): Promise<{ version: number; digest: string }> {
+  async #publish(weights: ReadonlyMap<string, HostParameter>, version: number): Promise<WeightsIdentity> {
     const { bus, stalls, timeoutMs } = this.options;
     const tensors = policyTensors(weights);
     const traceparent = injectTraceparent();
@@ -119,9 +99,9 @@ export class Publisher {
       { call: "publish", on: bus.address, deadlineMs: timeoutMs },
       ({ signal }) => bus.publish(tensors, { version, ...(traceparent ? { traceparent } : {}), signal }),
     );
-    this.#version = version;
+    this.#newest = { version, digest: manifest.digest };
     this.#prune();
-    return { version, digest: manifest.digest };
+    return this.#newest;
   }
 
   /** Removes old versions behind the loop's back: nothing waits for it, and one at a time is enough. */

@@ -37,6 +37,8 @@ export interface ScoredBatch {
 export interface RolloutStageOptions {
   readonly config: PpoRunConfig;
   readonly servers: RunServers;
+  /** The policy servers that take part now. */
+  readonly policies: () => readonly PolicyMember[];
   readonly vocabSize: number;
   readonly stalls: StallWatch;
   readonly signal: AbortSignal;
@@ -69,7 +71,7 @@ export class RolloutStage {
     moments: Readonly<Record<string, Moments>>,
     onGenerated: (share: number) => void,
   ): Promise<ScoredBatch> {
-    const { config, servers } = this.options;
+    const { config, policies } = this.options;
     const clock = new SpanClock();
     const batch = context.active(); // scoring overlaps generation: both are children of the batch
     const parts: {
@@ -81,7 +83,7 @@ export class RolloutStage {
     let retries = 0;
     await clock.time("generate", () =>
       withSpan("rlhf.generate", { attributes: { "rlhf.batch.size": prompts.length } }, async () => {
-        const shards = runShards(prompts, servers.policies, this.#rule("generate"), (member, shard) =>
+        const shards = runShards(prompts, policies(), this.#rule("generate"), (member, shard) =>
           this.#generate(member, shard.items, demand),
         );
         for await (const { shard, result } of shards) {
@@ -91,7 +93,7 @@ export class RolloutStage {
             }),
           );
           scored.catch(() => {}); // awaited below; a failure must not be unheard until then
-          parts.push({ first: shard.items[0]?.index ?? 0, samples: result, scored });
+          parts.push({ first: shard.first, samples: result, scored });
           generated += result.length;
           onGenerated(generated / prompts.length);
         }

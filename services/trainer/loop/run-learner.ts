@@ -29,6 +29,8 @@ export interface RunLearner {
   readonly files: Pick<LearnedModel, "config" | "generationConfig" | "tokenizerFiles">;
   readonly vocabSize: number;
   readonly weightVersion: number;
+  /** Version of the weights that the run started from. */
+  readonly firstVersion: number;
   /** Digest that a policy server reports for these weights. */
   readonly servedDigest: string;
   /** What the checkpoint holds besides tensors. */
@@ -54,6 +56,7 @@ export async function openRunLearner(
     files,
     vocabSize: modelConfig.vocabSize,
     weightVersion: resumed?.weightVersion ?? weightVersion,
+    firstVersion: resumed?.firstVersion ?? weightVersion - (checkpoint?.step ?? 0),
     servedDigest: resumed?.digest ?? servedDigest,
     resumed,
   };

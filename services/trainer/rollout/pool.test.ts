@@ -38,18 +38,44 @@ describe("a pool of servers", () => {
     ]);
   });
 
-  it("moves the shard of a failed server to the next one", async () => {
+  it("spreads what a failed server should have done over the others, and loses nothing", async () => {
     const log: string[] = [];
-    const results: string[] = [];
+    const seen: [number, string, readonly number[]][] = [];
     const work = async (member: { address: string }) => {
       if (member.address === "b") throw new Error("gone");
       return member.address;
     };
-    for await (const { shard, result } of runShards([1, 2, 3], members, rule(log), work)) {
-      results[shard.index] = result;
+    const items = [0, 1, 2, 3, 4, 5];
+    for await (const { shard, result } of runShards(items, members, rule(log), work)) {
+      seen.push([shard.first, result, shard.items]);
     }
-    assert.deepEqual(results, ["a", "c", "c"]);
+    assert.deepEqual(seen.sort(), [
+      [0, "a", [0, 1]],
+      [2, "a", [2]],
+      [3, "c", [3]],
+      [4, "c", [4, 5]],
+    ]);
     assert.deepEqual(log, ["b1"]);
+  });
+
+  it("waits only where every server has failed, and goes on with the first that is back", async () => {
+    let down = new Set(["a", "b", "c"]);
+    const waits: number[] = [];
+    const back: PoolRule = {
+      ...rule(),
+      retries: 3,
+      backoff: async (attempt) => {
+        waits.push(attempt);
+        down = new Set(["b", "c"]);
+      },
+    };
+    const work = async ({ address }: { address: string }) => {
+      if (down.has(address)) throw new Error("gone");
+      return address;
+    };
+    const results: string[] = [];
+    for await (const { result } of runShards([1], members, back, work)) results.push(result);
+    assert.deepEqual([results, waits], [["a"], [3]]);
   });
 
   it("gives up at once where another attempt can't help, and else after the last", async () => {

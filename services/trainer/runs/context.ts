@@ -27,6 +27,8 @@ export interface RunContext<C extends RunConfig = RunConfig> {
   phase(step: number, phase: Phase, done: number): void;
   /** A step is done: its metrics are kept and shown. Steps count from 1. */
   step(step: number, metrics: Metrics): void;
+  /** Newest weights that the run had published when it was begun or resumed; undefined where it had not. */
+  readonly publishedBefore: { readonly version: number; readonly digest: string } | undefined;
   /** Newest published weights. */
   published(weights: { version: number; digest: string }): void;
   /** Value of the metric that decides which checkpoint is best, at the newest step; null without one. */

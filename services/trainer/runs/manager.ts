@@ -352,6 +352,7 @@ export class RunManager {
             secondsLeft: each * (totalSteps - step),
           });
         },
+        publishedBefore: run.record.weights,
         published: (weights) => update({ weights }),
         bestScore: () => {
           const { keepBest } = config.checkpoint;

@@ -36,7 +36,10 @@ export interface PolicyDescription {
   readonly instance: string;
 }
 
-/** Which weight version must answer: this one, or this or a newer one. Neither: whatever is served. */
+/**
+ * Which weight version must answer: exactly this one, or at least this one; both: this one, or where a server holds it no more, a newer
+ * one. Neither: whatever is served.
+ */
 export interface VersionDemand {
   readonly exactly?: number;
   readonly atLeast?: number;
@@ -122,8 +125,12 @@ export class RunServers implements Scorers {
   }
 
   /** Asks a policy server what it serves. */
-  async describe({ address, client }: PolicyMember, signal: AbortSignal): Promise<PolicyDescription> {
-    const { model, server } = await client.getInfo({}, { signal, deadlineMs: 10_000 });
+  async describe(
+    { address, client }: PolicyMember,
+    signal: AbortSignal,
+    deadlineMs = 10_000,
+  ): Promise<PolicyDescription> {
+    const { model, server } = await client.getInfo({}, { signal, deadlineMs });
     if (!model?.weights)
       throw new RunFailedError("BAD_REPLY", `policy ${address}: its GetInfo names no weights`);
     return {
@@ -145,7 +152,16 @@ export class RunServers implements Scorers {
     // one request per limit of new tokens, all at once: the server batches them together
     const groups = [...groupBy(prompts, (prompt) => prompt.maxNewTokens)];
     const samples = await Promise.all(
-      groups.map(([maxNewTokens, group]) => this.#generateGroup(member, group, maxNewTokens, options)),
+      groups.map(async ([maxNewTokens, group]) => {
+        const { exactly, atLeast } = options.demand;
+        const asked = (demand: VersionDemand) =>
+          this.#generateGroup(member, group, maxNewTokens, { ...options, demand });
+        if (exactly === undefined || atLeast === undefined) return asked(options.demand);
+        return asked({ exactly }).catch((error: unknown) => {
+          if (!(error instanceof RpcError) || error.status !== "FAILED_PRECONDITION") throw error;
+          return asked({ atLeast });
+        });
+      }),
     );
     return samples.flat().sort((a, b) => a.index - b.index);
   }

@@ -118,9 +118,9 @@ export class TestMesh {
   }
 
   /** Starts a policy server that follows a run which is about to be started. */
-  async policy(id: string, faults: PolicyFaults = {}): Promise<TestPolicyServer> {
+  async policy(id: string, faults: PolicyFaults = {}, listen?: string): Promise<TestPolicyServer> {
     const url = `file:${join(this.runsDirectory, id, "weights")}`;
-    const server = await startPolicyServer({ bus: { url, run: id } });
+    const server = await startPolicyServer({ bus: { url, run: id }, ...(listen ? { listen } : {}) });
     Object.assign(server.faults, faults);
     this.#policies.push(server);
     return server;

@@ -26,6 +26,8 @@ export interface PolicyFaults {
   scored?: (logprob: number) => number;
   /** Holds up every Generate. */
   beforeGenerate?: (signal: AbortSignal) => Promise<void>;
+  /** Holds up every LogProbs. */
+  beforeLogprobs?: () => Promise<void>;
 }
 
 /** A policy server of this process. */
@@ -35,13 +37,15 @@ export interface TestPolicyServer {
   close(): Promise<void>;
 }
 
-/** Starts a server on the golden model, or on `model`; without a bus its weights are pinned. */
+/** Starts a server on the golden model, or on `model`; without a bus its weights are pinned. `listen` may be where another was. */
 export async function startPolicyServer({
   bus,
   model: directory = GOLDEN,
+  listen = "127.0.0.1:0",
 }: {
   bus?: { url: string; run: string };
   model?: string;
+  listen?: string;
 } = {}): Promise<TestPolicyServer> {
   const log = silentLog();
   const faults: PolicyFaults = {};
@@ -89,6 +93,7 @@ export async function startPolicyServer({
     },
     generateStream: unused,
     logprobs: async (call, { signal, deadline }) => {
+      await faults.beforeLogprobs?.();
       const { results, ...outcome } = await scorer.score({ ...call, signal, deadline });
       const { scored = (logprob) => logprob } = faults;
       return {
@@ -100,7 +105,7 @@ export async function startPolicyServer({
     rollback: unused,
   };
   const service = policyService(backend, { limits: REQUEST_LIMITS, server: () => ({ instance: "test" }) });
-  const server = await startServer({ name: "policy", services: [service], listen: "127.0.0.1:0", log });
+  const server = await startServer({ name: "policy", services: [service], listen, log });
   return {
     address: server.address,
     faults,
