@@ -7,7 +7,7 @@ import { type Finding, figure } from "./alarm.js";
 import type { AlarmSettings } from "./settings.js";
 
 /** What a sample must bring along. */
-type Sampled = Pick<ScoredSample["sample"], "samplerLogprobs" | "weightVersion" | "server">;
+export type Sampled = Pick<ScoredSample["sample"], "samplerLogprobs" | "weightVersion" | "server">;
 
 /** Mean and largest absolute difference over some tokens, nats. */
 class Difference {

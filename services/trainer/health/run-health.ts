@@ -4,7 +4,7 @@
  */
 import { join } from "node:path";
 import { counter, trace } from "../../../lib/telemetry/index.js";
-import type { ScoredBatch, ScoredSample } from "../loop/rollout-stage.js";
+import type { ScoredBatch } from "../loop/rollout-stage.js";
 import type { PpoRunConfig } from "../run-config.js";
 import type { Metrics, RunContext } from "../runs/context.js";
 import { readJournal } from "../runs/journal.js";
@@ -13,7 +13,7 @@ import { type Alarm, AlarmError, alarmFields, alarmText, type StepMetrics } from
 import { silentTerm } from "./dead-term.js";
 import { HealthMonitor } from "./monitor.js";
 import { nonFiniteLearning } from "./non-finite.js";
-import { policyMismatch } from "./policy-agreement.js";
+import { policyMismatch, type Sampled } from "./policy-agreement.js";
 import type { AlarmName } from "./settings.js";
 
 const alarms = counter("rlhf.run.alarms");
@@ -31,12 +31,12 @@ export class RunHealth {
   /** Compares sampler and learner before a batch is learned from; `logprobs` are of the responses as sampled, [G] each. */
   beforeLearning(
     step: number,
-    learned: readonly ScoredSample[],
+    sampled: readonly { readonly sample: Sampled }[],
     logprobs: readonly Float32Array[],
     version: number,
   ): void {
     const { logprobMismatch } = this.context.config.alarms;
-    const finding = policyMismatch(logprobMismatch, learned, logprobs, version);
+    const finding = policyMismatch(logprobMismatch, sampled, logprobs, version);
     if (finding && !this.#mismatched) this.#find("logprobMismatch", step, finding);
     this.#mismatched = finding !== undefined;
   }

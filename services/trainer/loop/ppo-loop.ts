@@ -202,9 +202,16 @@ export class PpoLoop {
 
   /** One PPO step, after sampler and learner were compared. */
   async #learn(step: number, learned: readonly ScoredSample[], version: number): Promise<LearnedBatch> {
-    const { context, learner, stalls } = this.parts;
-    const compare = (logprobs: readonly Float32Array[]) =>
-      this.#health.beforeLearning(step, learned, logprobs, version);
+    const { context, learner, stalls, stage, publisher } = this.parts;
+    // samples of older weights say nothing of these; the servers that hold these are asked about a few of them
+    const probes = this.#config.maxStaleness > 0 ? await stage.probe(learned, publisher.version) : undefined;
+    const compare = (logprobs: readonly Float32Array[]) => {
+      const sampled = probes?.map(({ server, logprobs: samplerLogprobs }) => ({
+        sample: { server, samplerLogprobs, weightVersion: version },
+      }));
+      const own = probes?.map(({ index }) => logprobs[index] as Float32Array);
+      this.#health.beforeLearning(step, sampled ?? learned, own ?? logprobs, version);
+    };
     const sameContext = !this.#config.ppo.responseIncludesQuery;
     if (!sameContext && !this.#checkedPolicy) {
       // trained responses repeat their query there; once in a process the comparison is worth a pass of its own
@@ -258,7 +265,8 @@ export class PpoLoop {
       metricsBytes: context.metricsBytes(),
     };
     const started = performance.now();
-    await stalls.watched({ call: "checkpoint", on: context.directory }, () =>
+    const { checkpointMs } = this.#config.timeouts;
+    await stalls.watched({ call: "checkpoint", on: context.directory, deadlineMs: checkpointMs }, () =>
       context.checkpoints.save(
         step,
         state,

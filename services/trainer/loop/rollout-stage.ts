@@ -45,6 +45,17 @@ export interface RolloutStageOptions {
   readonly warn: (message: string, fields?: Readonly<Record<string, string>>) => void;
 }
 
+/** A server's log-probabilities of the response of one sample, [G]. */
+export interface Probe {
+  /** Place of the sample among those that were to be probed. */
+  readonly index: number;
+  readonly server: string;
+  readonly logprobs: Float32Array;
+}
+
+/** Samples of a batch that are probed, or one a server where there are more of those. */
+const PROBED = 4;
+
 const POLICY_RETRIES = 20; // about a minute and a half: long enough for a server to be restarted and to load its model
 
 /** Generation and scoring of batches. */
@@ -216,6 +227,36 @@ export class RolloutStage {
       });
     }
     return results;
+  }
+
+  /**
+   * The servers' own log-probabilities of a few of these samples, as if they had just been sampled under `version`: to hold against the
+   * learner's, where a batch was sampled by older weights. Every server that takes part answers for at least one.
+   */
+  async probe(samples: readonly ScoredSample[], version: number): Promise<Probe[]> {
+    const { config, servers, policies, stalls, signal } = this.options;
+    const members = policies();
+    const picked = samples
+      .slice(0, Math.max(PROBED, members.length))
+      .map(({ sample }, index) => ({ sample, index }));
+    const probes: Probe[] = [];
+    const shards = runShards(picked, members, this.#rule("agreement"), (member, { items }) =>
+      stalls.watched({ call: "agreement", on: member.address }, async () => {
+        const spans = items.map(({ sample: { promptIds, responseIds } }) => ({
+          ids: [...promptIds, ...responseIds],
+          start: promptIds.length,
+        }));
+        const options = { full: undefined, version, signal, deadlineMs: config.timeouts.generateMs };
+        const scored = await servers.logprobs(member, spans, options);
+        return items.map(({ index }, i) => ({
+          index,
+          server: member.address,
+          logprobs: (scored[i] as (typeof scored)[number]).logprobs,
+        }));
+      }),
+    );
+    for await (const { result } of shards) probes.push(...result);
+    return probes;
   }
 
   #rule(call: string): PoolRule {

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { NotReadyError } from "../../../lib/rpc/errors.js";
-import { logged, TestMesh } from "../testing/mesh.js";
+import { logged, type MeshRun, TestMesh } from "../testing/mesh.js";
 import { startPolicyServer } from "../testing/policy-server.js";
 import { readBatchRecord } from "./batch-record.js";
 
@@ -24,6 +24,13 @@ describe("a run whose policy servers come and go", function () {
       assert.equal(sample.weightVersion, step - 1);
       return sample.server;
     });
+  }
+
+  /** Metrics but for times. */
+  function numbers({ metrics }: MeshRun): object[] {
+    return metrics.map((line) =>
+      Object.fromEntries(Object.entries(line).filter(([name]) => !name.startsWith("time/"))),
+    );
   }
 
   it("goes on at once with those that serve, and shares work again with one that is back", async () => {
@@ -57,6 +64,8 @@ describe("a run whose policy servers come and go", function () {
       said.join("\n"),
     );
     assert.equal(said.at(-1), `policy server ${going.address} takes part again`);
+    const alone = await mesh.run("alone", { ...change, batches: run.record.step });
+    assert.deepEqual(numbers(run), numbers(alone), "and none of it shows in the numbers");
   });
 
   it("spreads the samples of one that fails amid a batch over the others", async () => {

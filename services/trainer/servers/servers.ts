@@ -64,6 +64,8 @@ export interface TokenSpan {
 export interface LogprobsOptions {
   /** Size of the vocabulary, to get whole distributions; undefined for none. */
   readonly full: number | undefined;
+  /** Weight version that must answer; default: whatever is served. */
+  readonly version?: number;
   readonly signal: AbortSignal;
   readonly deadlineMs: number;
 }
@@ -250,12 +252,13 @@ export class RunServers implements Scorers {
   async #logprobsOf(
     member: PolicyMember,
     sequences: readonly TokenSpan[],
-    { full, signal, deadlineMs }: LogprobsOptions,
+    { full, version, signal, deadlineMs }: LogprobsOptions,
   ): Promise<TokenLogprobs[]> {
     const reply = await member.client.logProbs(
       {
         sequences: sequences.map(({ ids, start }) => ({ tokens: { ids: [...ids] }, start })),
         fullDistribution: full !== undefined,
+        ...(version === undefined ? {} : { weightVersion: BigInt(version) }),
       },
       { signal, deadlineMs },
     );

@@ -11,7 +11,15 @@ const stalls = counter("rlhf.run.stalls");
 /** What is waited for. */
 export interface Wait {
   /** The call: one of a handful of names, since it becomes an attribute of a metric. */
-  readonly call: "generate" | "score" | "reference" | "learn" | "publish" | "weights" | "checkpoint";
+  readonly call:
+    | "generate"
+    | "score"
+    | "reference"
+    | "agreement"
+    | "learn"
+    | "publish"
+    | "weights"
+    | "checkpoint";
   /** Who is to answer: addresses, a file; asked for when there is something to report. */
   readonly on: string | (() => string);
   /** After this many milliseconds the wait fails. Default: the call has a deadline of its own. */
