@@ -1,5 +1,7 @@
 /** @file Expected failures of the trainer, each with a stable code that lib/rpc turns into a gRPC status. */
 
+import { hostname } from "node:os";
+
 /** No run of that name. */
 export class UnknownRunError extends Error {
   readonly code = "UNKNOWN_RUN";
@@ -23,8 +25,9 @@ export class RunLockedError extends Error {
     readonly directory: string,
     readonly owner: { pid: number; host: string; since: string },
   ) {
+    const elsewhere = owner.host === hostname() ? "" : `; if that machine is gone, remove ${directory}/lock`;
     super(
-      `run directory ${directory} is in use by process ${owner.pid} on ${owner.host} since ${owner.since}`,
+      `run directory ${directory} is in use by process ${owner.pid} on ${owner.host} since ${owner.since}${elsewhere}`,
     );
   }
 }

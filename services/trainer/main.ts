@@ -19,6 +19,10 @@ const DRAIN_GRACE_MS = 25_000;
 const schema = serviceSchema({
   runsDir: z.string().default("runs").describe("directory of the runs"),
   maxRuns: z.int().min(1).default(1).describe("most runs at work at a time"),
+  resumeInterrupted: z
+    .boolean()
+    .default(false)
+    .describe("at the start, go on with runs that were interrupted when a trainer ended"),
   dashboardListen: z
     .string()
     .optional()
@@ -52,7 +56,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   await runService(
     "trainer",
     configure,
-    ({ runsDir, maxRuns, dashboardListen, insecure }, { log }) => {
+    ({ runsDir, maxRuns, resumeInterrupted, dashboardListen, insecure }, { log }) => {
       let dashboard: Dashboard | undefined;
       const runs = new RunManager({
         runsDirectory: resolve(runsDir),
@@ -64,6 +68,7 @@ export async function main(argv: readonly string[]): Promise<void> {
         services: [trainerService(runs, new Evaluator(runs), new Replayer(runs), process.cwd())],
         limits: { maxReceiveBytes: 4 << 20 },
         load: async () => {
+          if (resumeInterrupted) runs.resumeInterrupted();
           if (dashboardListen === undefined) return;
           const { startDashboard } = await loadDashboard();
           dashboard = await startDashboard({

@@ -288,3 +288,17 @@ export function runMetricOf(name: string): RunMetric | undefined {
   const part = /^reward\/[a-z][a-z0-9_]*(\/[a-z]+)?$/.exec(name);
   return RUN_METRICS[name] ?? (part ? RUN_METRICS[`reward/{term}${part[1] ?? ""}`] : undefined);
 }
+
+/** Names of the metrics that a run of this kind may write; `terms` are the names of its reward terms. */
+export function runMetricNames(kind: "ppo" | "sft" | "reward", terms: readonly string[]): string[] {
+  const stage = kind === "sft" ? "sft/" : "classifier/";
+  const own = ([name, { group, when }]: [string, RunMetric]) =>
+    kind === "ppo"
+      ? group !== "supervised" && when !== "supervised stages"
+      : name.startsWith(stage) || when === "supervised stages" || name === "time/tokens_per_second";
+  return Object.entries(RUN_METRICS)
+    .filter(own)
+    .flatMap(([name]) =>
+      name.includes("{term}") ? terms.map((term) => name.replace("{term}", term)) : name,
+    );
+}

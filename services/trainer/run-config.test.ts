@@ -54,6 +54,21 @@ describe("a run file", () => {
     assert.match(problem ?? "", /ppo.minibatchSize: 24 does not divide batchSize 32/);
   });
 
+  it("that keeps the best checkpoint by a metric that it does not have is told which it may mean", () => {
+    const by = (metric: string) => `${PPO}checkpoint: { keepBest: { metric: ${metric} } }`;
+    assert.deepEqual(problemsOf(by("env/reward_meen")), [
+      'checkpoint.keepBest.metric: "env/reward_meen", which no ppo run has → did you mean "env/reward_mean"?',
+    ]);
+    assert.match(problemsOf(by("reward/bertscore")).join(), /which no ppo run has/, "it has no such term");
+    assert.match(
+      problemsOf(by("sft/test_loss")).join(),
+      /which no ppo run has → a metric of docs\/metrics\.md/,
+    );
+    for (const metric of ["env/reward_mean", "reward/classifier/good", "objective/kl"]) {
+      assert.equal(parseRunConfig(by(metric), "/data").checkpoint.keepBest?.metric, metric);
+    }
+  });
+
   it("of an unknown kind, or none, or no YAML at all is told what is wanted", () => {
     assert.match(problemsOf("kind: dpo").join(), /kind: "dpo" → one of ppo, sft, reward/);
     assert.match(problemsOf("model: x").join(), /kind: missing → one of ppo, sft, reward/);

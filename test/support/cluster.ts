@@ -12,6 +12,8 @@ export interface ClusterOptions {
   readonly bus: string;
   /** Policy servers; default 1. */
   readonly policies?: number;
+  /** True makes the numbers of a sequence independent of what shares its batch. */
+  readonly batchInvariant?: boolean;
   /** Folder of trace files, one a process. */
   readonly traces?: string;
   readonly env?: Readonly<Record<string, string>>;
@@ -36,9 +38,10 @@ export function policyArgs(
   name = "policy",
   listen?: string,
 ): string[] {
-  const { bus, runId } = options;
+  const { bus, runId, batchInvariant } = options;
   return [
     ...["--model", models.policy, "--weights", bus, "--run", runId, ...common(options, name)],
+    ...(batchInvariant ? ["--batch-invariant"] : []),
     ...(listen ? ["--listen", listen] : []),
   ];
 }

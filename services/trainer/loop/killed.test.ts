@@ -249,12 +249,13 @@ function leftBehind({ directory, metrics }: MeshRun) {
   const { files, state } = JSON.parse(readFileSync(join(last, "manifest.json"), "utf8"));
   // how often a run was published anew, and how many digits its times have, is its own affair
   const { weightVersion: _, metricsBytes: __, ...kept } = state;
+  const { "run.yaml": ___, ...learned } = files; // names its servers
   return {
     metrics: metrics.map((line) =>
       Object.fromEntries(Object.entries(line).filter(([name]) => !name.startsWith("time/"))),
     ),
     model: readFileSync(join(directory, "model", "model.safetensors")).toString("base64"),
-    files,
+    files: learned,
     state: kept,
   };
 }

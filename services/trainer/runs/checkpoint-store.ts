@@ -1,10 +1,10 @@
 /**
- * @file The checkpoints of a run: each a folder `step-NNNNNNNN`, written beside, fsynced and renamed, with a manifest of
- * digests. A folder that does not match its manifest is never used; the one before it is.
+ * @file The checkpoints of a run: each a folder `step-NNNNNNNN`, written beside, fsynced and renamed, with the resolved run file and a
+ * manifest of digests. A folder that does not match its manifest is never used; the one before it is.
  */
 import { createHash } from "node:crypto";
-import { createReadStream, existsSync } from "node:fs";
-import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { createReadStream, existsSync, readdirSync, readFileSync } from "node:fs";
+import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { fsyncFolder, writeFileAtomic } from "./files.js";
@@ -36,17 +36,28 @@ export interface Retention {
 }
 
 const MANIFEST = "manifest.json";
+const CONFIG = "run.yaml";
 const folderOf = (step: number) => `step-${String(step).padStart(8, "0")}`;
 
 /** Checkpoints of one run directory. */
 export class CheckpointStore {
   readonly #root: string;
 
+  /** `config` is the text of the resolved run file, which each checkpoint keeps. */
   constructor(
     runDirectory: string,
     private readonly retention: Retention,
+    private readonly config = "",
   ) {
     this.#root = join(runDirectory, "checkpoints");
+  }
+
+  /** The run files that the checkpoints of a run directory were made under, newest first. */
+  static configsOf(runDirectory: string): string[] {
+    const root = join(runDirectory, "checkpoints");
+    const steps = existsSync(root) ? stepsAmong(readdirSync(root)).reverse() : [];
+    const paths = steps.map((step) => join(root, folderOf(step), CONFIG));
+    return paths.filter((path) => existsSync(path)).map((path) => readFileSync(path, "utf8"));
   }
 
   /**
@@ -66,6 +77,7 @@ export class CheckpointStore {
       await rm(beside, { recursive: true, force: true });
       await mkdir(beside);
       await write(beside);
+      await writeFile(join(beside, CONFIG), this.config);
       const files: Manifest["files"] = {};
       for (const name of await filesBelow(beside)) {
         const path = join(beside, name);
@@ -122,10 +134,7 @@ export class CheckpointStore {
   /** Steps that have a folder, rising. */
   async #steps(): Promise<number[]> {
     if (!existsSync(this.#root)) return [];
-    const names = await readdir(this.#root);
-    return names
-      .flatMap((name) => (/^step-\d{8,}$/.test(name) ? [Number(name.slice("step-".length))] : []))
-      .sort((a, b) => a - b);
+    return stepsAmong(await readdir(this.#root));
   }
 
   async #prune(): Promise<void> {
@@ -150,6 +159,13 @@ export class CheckpointStore {
     }
     return best?.step;
   }
+}
+
+/** Steps whose folders are among these names, rising. */
+function stepsAmong(names: readonly string[]): number[] {
+  return names
+    .flatMap((name) => (/^step-\d{8,}$/.test(name) ? [Number(name.slice("step-".length))] : []))
+    .sort((a, b) => a - b);
 }
 
 async function readManifest(folder: string): Promise<Manifest> {

@@ -133,6 +133,29 @@ describe("the run manager", () => {
     assert.equal((await manager.finished("one")).state, "FINISHED");
   });
 
+  it("refuses to resume where somebody changed the run's own run file by hand, and says which field", async () => {
+    const manager = managerOf(fourSteps);
+    manager.start(RUN_FILE, folder, "one");
+    manager.request("one", "paused");
+    await manager.finished("one");
+    const path = join(folder, "one", "run.yaml");
+    const kept = readFileSync(path, "utf8");
+    assert.equal(
+      readFileSync(join(folder, "one", "checkpoints", "step-00000001", "run.yaml"), "utf8"),
+      kept,
+      "a checkpoint holds the resolved run file",
+    );
+    writeFileSync(path, kept.replace(/^batchSize: .*$/m, "batchSize: 3"));
+    assert.throws(() => manager.resume("one"), {
+      code: "WRONG_STATE",
+      message:
+        /^the run file differs in batchSize: 16 → 3\. When a run is resumed, only .*epochs.* may change$/,
+    });
+    writeFileSync(path, kept.replace(/^epochs: .*$/m, "epochs: 9"));
+    manager.resume("one");
+    assert.equal((await manager.finished("one")).state, "FINISHED");
+  });
+
   it("calls a run interrupted whose process is gone", async () => {
     const manager = managerOf(fourSteps);
     manager.start(RUN_FILE, folder, "one");
@@ -145,16 +168,68 @@ describe("the run manager", () => {
     assert.equal(manager.list()[0]?.state, "INTERRUPTED");
   });
 
-  it("pauses its runs when it drains, and aborts those that take too long", async () => {
-    const manager = managerOf(
-      (context) =>
-        new Promise((_, reject) => {
-          context.signal.addEventListener("abort", () => reject(context.signal.reason));
-        }),
+  it("interrupts its runs at the end of a step when it drains, and aborts those that take too long", async () => {
+    const stubborn: Work = (context) =>
+      new Promise((_, reject) => {
+        context.signal.addEventListener("abort", () => reject(context.signal.reason));
+      });
+    const ending = async (work: Work, id: string) => {
+      const manager = managerOf(work);
+      manager.start(RUN_FILE, folder, id);
+      await manager.drain(10);
+      const { state, reason, step } = manager.get(id).record;
+      return [state, reason, step];
+    };
+    assert.deepEqual(await ending(stubborn, "one"), ["INTERRUPTED", "the trainer is shutting down", 0]);
+    const atEnd = "the trainer was shut down at the end of a step";
+    assert.deepEqual(await ending(fourSteps, "two"), ["INTERRUPTED", atEnd, 1]);
+  });
+
+  it("goes on with what was interrupted when it is started again, and leaves alone what was paused", async () => {
+    const first = managerOf(fourSteps);
+    for (const id of ["paused", "drained"]) {
+      first.start(RUN_FILE, folder, id);
+      if (id === "paused") first.request(id, "paused");
+      await (id === "paused" ? first.finished(id) : first.drain(60_000));
+    }
+    const again = managerOf(fourSteps);
+    assert.deepEqual(
+      again.resumeInterrupted().map(({ id }) => id),
+      ["drained"],
     );
+    assert.equal((await again.finished("drained")).state, "FINISHED");
+    assert.equal(again.get("paused").record.state, "PAUSED");
+    const steps = readJournal(join(folder, "drained", "metrics.jsonl")).map(
+      (line) => (line as { step: number }).step,
+    );
+    assert.deepEqual(steps, [1, 2, 3, 4]);
+  });
+
+  it("passes over a damaged checkpoint, says so, and sets it aside", async () => {
+    const manager = managerOf(async (context) => {
+      if (!context.resumeFrom) {
+        context.running(4);
+        for (const step of [1, 2]) {
+          context.step(step, { loss: 1 / step });
+          await context.checkpoints.save(step, { metricsBytes: context.metricsBytes() }, async (into) => {
+            writeFileSync(join(into, "weights"), `weights of ${step}`);
+          });
+        }
+        throw new RunInterrupted("paused");
+      }
+      return fourSteps(context);
+    });
     manager.start(RUN_FILE, folder, "one");
-    await manager.drain(10);
-    const { record } = manager.get("one");
-    assert.deepEqual([record.state, record.reason], ["INTERRUPTED", "the trainer is shutting down"]);
+    await manager.finished("one");
+    const newest = join(folder, "one", "checkpoints", "step-00000002");
+    writeFileSync(join(newest, "weights"), "weights of ?");
+    manager.resume("one");
+    assert.equal((await manager.finished("one")).state, "FINISHED");
+    const events = readJournal(join(folder, "one", "events.jsonl")) as { kind: string; message?: string }[];
+    const said = events.flatMap(({ message }) => message ?? []);
+    assert.match(said[0] ?? "", /^checkpoint .*step-00000002 is damaged: weights: expected sha256 .* found/);
+    assert.equal(said[1], "resuming after step 1");
+    assert.equal(readFileSync(join(`${newest}.damaged`, "weights"), "utf8"), "weights of ?");
+    assert.equal(readJournal(join(folder, "one", "metrics.jsonl")).length, 4, "each step once");
   });
 });

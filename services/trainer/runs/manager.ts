@@ -5,6 +5,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { stringify } from "yaml";
+import { ConfigError } from "../../../lib/config/index.js";
 import {
   RunInterrupted,
   RunLockedError,
@@ -46,6 +47,8 @@ interface ActiveRun {
   readonly spare: SpareRoom;
   readonly abort: AbortController;
   request: "paused" | "stopped" | undefined;
+  /** The process is told to end; nobody asked for a pause. */
+  draining: boolean;
   record: RunRecord;
   readonly done: Promise<void>;
 }
@@ -116,9 +119,9 @@ export class RunManager {
       );
     }
     this.#admit();
-    const kept = parseRunConfig(readFileSync(join(directory, "run.yaml"), "utf8"), directory);
-    const config = configText === undefined ? kept : parseRunConfig(configText, directory);
-    checkResumeConfig(kept, config);
+    const own = readFileSync(join(directory, "run.yaml"), "utf8"); // somebody may have changed it by hand
+    const config = parseRunConfig(configText ?? own, directory);
+    checkResumeConfig(learnedUnder(directory) ?? parseRunConfig(own, directory), config);
     return this.#launch(directory, config, { ...record, state: "STARTING", reason: "" }, true);
   }
 
@@ -175,10 +178,31 @@ export class RunManager {
     }
   }
 
-  /** Pauses every run at the end of its step; after `graceMs` aborts what still works. */
+  /**
+   * Goes on with runs that were interrupted, newest first, as many as may be at work; for a service that was restarted. What can't be
+   * resumed is logged.
+   */
+  resumeInterrupted(): RunRecord[] {
+    const interrupted = this.list().filter(({ state }) => state === "INTERRUPTED");
+    return interrupted.slice(0, this.options.maxActive ?? 1).flatMap(({ id }) => {
+      try {
+        const record = this.resume(id);
+        this.options.log.info({ run: id }, "interrupted: going on with it");
+        return [record];
+      } catch (err) {
+        this.options.log.error({ run: id, err }, "interrupted, and can't be resumed");
+        return [];
+      }
+    });
+  }
+
+  /** Interrupts every run at the end of its step, with a checkpoint; after `graceMs` aborts what still works. */
   async drain(graceMs: number): Promise<void> {
     const working = [...this.#active.values()];
-    for (const run of working) run.request ??= "paused";
+    for (const run of working) {
+      run.draining = run.request === undefined;
+      run.request ??= "paused";
+    }
     const timer = setTimeout(() => {
       for (const run of working) run.abort.abort(new Error("the trainer is shutting down"));
     }, graceMs);
@@ -259,7 +283,7 @@ export class RunManager {
     const done = new Promise<void>((resolve) => {
       settle = resolve;
     });
-    const run: ActiveRun = { events, spare, abort, request: undefined, record, done };
+    const run: ActiveRun = { events, spare, abort, request: undefined, draining: false, record, done };
     this.#active.set(record.id, run);
     void this.#work(run, directory, config, resuming).finally(() => {
       this.#active.delete(record.id);
@@ -287,7 +311,7 @@ export class RunManager {
     };
     let journal: Journal | undefined;
     let eventFile: EventFile | undefined;
-    const checkpoints = new CheckpointStore(directory, config.checkpoint);
+    const checkpoints = new CheckpointStore(directory, config.checkpoint, stringify(config));
     try {
       enter("STARTING");
       const say = (
@@ -381,7 +405,9 @@ export class RunManager {
     const full = diskFullCause(error);
     run.spare.free();
     try {
-      if (error instanceof RunInterrupted) {
+      if (error instanceof RunInterrupted && run.draining) {
+        enter("INTERRUPTED", { reason: "the trainer was shut down at the end of a step" });
+      } else if (error instanceof RunInterrupted) {
         enter(error.how === "paused" ? "PAUSED" : "STOPPED", { reason: error.message });
       } else if (run.abort.signal.aborted) {
         enter("INTERRUPTED", { reason: (run.abort.signal.reason as Error).message });
@@ -395,6 +421,18 @@ export class RunManager {
       log.error({ run: run.record.id, err: failure }, "the run's end could not be written");
     }
   }
+}
+
+/** The configuration that the newest checkpoint was made under; undefined where none can be read. */
+function learnedUnder(directory: string): RunConfig | undefined {
+  for (const text of CheckpointStore.configsOf(directory)) {
+    try {
+      return parseRunConfig(text, directory);
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error; // damaged: the one before says it, too
+    }
+  }
+  return undefined;
 }
 
 /** Says that the disk is full, what is left and what to do. */

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { readdir, writeFile } from "node:fs/promises";
@@ -29,6 +30,18 @@ describe("checkpoints", () => {
     const latest = await store.latest(quiet);
     assert.deepEqual(latest, { step: 20, folder: path, state: { klCoef: 0.1 } });
     assert.equal(readFileSync(join(path, "weights"), "utf8"), "twenty");
+  });
+
+  it("hold the run file that they were made under, with its digest", async () => {
+    const path = await new CheckpointStore(folder, { keepLast: 1 }, "seed: 7\n").save(
+      1,
+      {},
+      writeText("one"),
+    );
+    const { files } = JSON.parse(readFileSync(join(path, "manifest.json"), "utf8"));
+    const sha256 = createHash("sha256").update("seed: 7\n").digest("hex");
+    assert.deepEqual(files["run.yaml"], { sha256, bytes: 8 });
+    assert.deepEqual(CheckpointStore.configsOf(folder), ["seed: 7\n"]);
   });
 
   it("that are damaged are named and the one before is used", async () => {

@@ -54,7 +54,13 @@ export async function startPolicyServer({
   const store = new WeightStore({ keepVersions: 0, maxHeld: 3 });
   const { weightVersion: version, digest, tensors } = checkpoint;
   store.swap({ version, digest, tensors: model.upload(tensors) });
-  const limits = { maxRows: 64, maxCacheBytes: 2 ** 28, maxPromptTokens: 1024, maxWaiting: 1024 };
+  const limits = {
+    maxRows: 64,
+    maxCacheBytes: 2 ** 28,
+    maxPromptTokens: 1024,
+    maxWaiting: 1024,
+    batchInvariant: true, // what a dead trainer asked for may still run beside what the next one asks for
+  };
   const tokenBytes = createTokenBytes(tokenizer);
   const decoder = new Decoder(model.engine, model, store, model.geometry(), limits, tokenBytes);
   const scorer = new Scorer(model, store, {
