@@ -160,6 +160,10 @@ function program(): Command {
       .action(act((out, id, options) => request(id, what, options, out)));
   }
   withRun(runs.command("resume").description("go on with a run from its newest good checkpoint"))
+    .option(
+      "--file <file>",
+      "run file to go on with; servers, length and the like may differ from the run's own",
+    )
     .addHelpText("after", example("rlhf runs resume RUN"))
     .action(act((out, id, options) => resume(id, options, out)));
   withRun(

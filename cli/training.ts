@@ -139,7 +139,7 @@ export class TrainingSession {
     if (started.bus) this.output.say(`weights travel by ${started.bus}`);
     const client = this.#connect(started.trainer.address);
     const { run } = file.resume
-      ? await client.resumeRun({ runId, config: started.config })
+      ? await client.resumeRun({ runId, config: started.config, baseDirectory: file.baseDirectory })
       : await client.startRun({ config: started.config, baseDirectory: file.baseDirectory, runId });
     this.#active = runId;
     this.output.say(`run ${runId} in ${run?.directory}`);

@@ -60,7 +60,17 @@ describe("an embedded run", function () {
       () => "an end of all",
       10_000,
     );
-    await resumed(box, "paused");
+    const other = box.write(
+      "other.json",
+      JSON.stringify({ ...JSON.parse(readFileSync(file, "utf8")), seed: 8 }),
+    );
+    const refused = await box.rlhf(["runs", "resume", "paused", "--file", other]);
+    assert.equal(refused.code, 4);
+    assert.match(
+      refused.stderr,
+      /the run file differs in seed: 7 → 8\. When a run is resumed, only servers,/,
+    );
+    await resumed(box, "paused", "--file", file);
   });
 
   it("survives kill -9 of every process, and goes on with the same numbers", async () => {
@@ -151,8 +161,8 @@ function steps(box: Sandbox, runId: string): number {
 }
 
 /** Resumes a run to its end and holds it against the one that nobody touched. */
-async function resumed(box: Sandbox, runId: string): Promise<void> {
-  const ended = await box.rlhf(["runs", "resume", runId], { timeoutMs: 90_000 });
+async function resumed(box: Sandbox, runId: string, ...options: string[]): Promise<void> {
+  const ended = await box.rlhf(["runs", "resume", runId, ...options], { timeoutMs: 90_000 });
   assert.equal(ended.code, 0, ended.stderr);
   assert.deepEqual(markedProcesses(box.mark), []);
   assertSame(box, runId, "whole");

@@ -8,6 +8,7 @@ import { Embedded, withoutEmbeddedServers } from "../embedded.js";
 import { comparisonText } from "../evaluation.js";
 import { CliError, EXIT } from "../exit-codes.js";
 import { type Output, printable, table } from "../output.js";
+import { readRunFile } from "../run-file.js";
 import { TrainingSession } from "../training.js";
 import { assertEnded, watchRun } from "../watch.js";
 
@@ -70,11 +71,19 @@ export async function request(
   });
 }
 
-/** `rlhf runs resume RUN`: on the trainer of an address, or embedded, with its servers started here. */
-export async function resume(runId: string, options: RunsOptions, output: Output): Promise<void> {
+/**
+ * `rlhf runs resume RUN`: on the trainer of an address, or embedded, with its servers started here. `file` is a run file to go on with
+ * instead of the run's own; the trainer refuses what must not change.
+ */
+export async function resume(
+  runId: string,
+  options: RunsOptions & { file?: string },
+  output: Output,
+): Promise<void> {
+  const given = options.file === undefined ? undefined : readRunFile(options.file);
   if (options.trainer) {
     await withTrainer(options, async (client) => {
-      const { run } = await client.resumeRun({ runId });
+      const { run } = await client.resumeRun({ runId, ...given });
       output.result(run && plainRun(run), `run ${runId} goes on`);
     });
     return;
@@ -82,7 +91,8 @@ export async function resume(runId: string, options: RunsOptions, output: Output
   const { config, kind } = storedRun(runId, options);
   const session = new TrainingSession(options, output);
   try {
-    const run = await session.run({ config, baseDirectory: process.cwd(), kind, runId, resume: true });
+    const { config: text, baseDirectory } = given ?? { config, baseDirectory: process.cwd() };
+    const run = await session.run({ config: text, baseDirectory, kind, runId, resume: true });
     if (kind === "ppo" && run.state === RunState.FINISHED) await session.evaluate(run.id);
   } finally {
     await session.close();

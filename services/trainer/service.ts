@@ -63,7 +63,7 @@ export function trainerService(
         return { run: described(request.runId) };
       },
       resumeRun(request) {
-        namingFields(() => runs.resume(request.runId, request.config));
+        namingFields(() => runs.resume(request.runId, request.config, request.baseDirectory));
         return { run: described(request.runId) };
       },
       stopRun(request) {

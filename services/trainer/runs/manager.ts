@@ -108,9 +108,9 @@ export class RunManager {
 
   /**
    * Goes on with a run from its newest good checkpoint. `configText` may differ from the run's own only in fields that
-   * may change; RunStateError names those that may not.
+   * may change; RunStateError names those that may not. Its relative paths start from `baseDirectory`, or from the run's.
    */
-  resume(id: string, configText?: string): RunRecord {
+  resume(id: string, configText?: string, baseDirectory?: string): RunRecord {
     const { directory, record } = this.#find(id);
     this.#refuseElsewhere(id, directory);
     if (!RESUMABLE.includes(record.state)) {
@@ -120,7 +120,7 @@ export class RunManager {
     }
     this.#admit();
     const own = readFileSync(join(directory, "run.yaml"), "utf8"); // somebody may have changed it by hand
-    const config = parseRunConfig(configText ?? own, directory);
+    const config = parseRunConfig(configText ?? own, baseDirectory ?? directory);
     checkResumeConfig(learnedUnder(directory) ?? parseRunConfig(own, directory), config);
     return this.#launch(directory, config, { ...record, state: "STARTING", reason: "" }, true);
   }
