@@ -29,14 +29,17 @@ describe("deadlines", () => {
     });
     afterEach(() => server.drain());
 
-    /** Sends an empty Echo with these headers. Resolves with the gRPC status and message. */
-    function sendRaw(headers: Record<string, string>): Promise<{ code: string; message: string }> {
+    /** Calls a method with these headers and an empty message. Resolves with the gRPC status and message. */
+    function sendRaw(
+      headers: Record<string, string>,
+      method = "Echo",
+    ): Promise<{ code: string; message: string }> {
       const session = connect(`http://${server.address}`);
       return new Promise((resolve, reject) => {
         session.on("error", reject);
         const stream = session.request({
           ":method": "POST",
-          ":path": "/rlhf.testing.v1.EchoService/Echo",
+          ":path": `/rlhf.testing.v1.EchoService/${method}`,
           "content-type": "application/grpc",
           te: "trailers",
           ...headers,
@@ -73,6 +76,23 @@ describe("deadlines", () => {
       const startedAt = Date.now();
       assert.equal((await sendRaw({})).code, "4");
       assert.ok(Date.now() - startedAt < 2000);
+    });
+
+    it("end a stream on the wire too, also in the middle of many messages", async () => {
+      await server.drain();
+      server = await startEcho({
+        handlers: {
+          async *echoMany() {
+            for (let index = 0; ; index++) {
+              if (index % 64 === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+              yield { text: "x".repeat(80), index };
+            }
+          },
+        },
+      });
+      for (let i = 0; i < 5; i++) {
+        assert.equal((await sendRaw({ "grpc-timeout": "60m" }, "EchoMany")).code, "4");
+      }
     });
 
     it("of the caller are not shortened by the default", async () => {

@@ -48,10 +48,19 @@ export function observeCalls(options: ObserveOptions): ServerInterceptor {
     let observed: ObservedCall | undefined;
     // grpc-js ends calls itself (size, encoding, deadline) through the same function, so this sees every status.
     const send = call.sendStatus.bind(call);
+    let ended = false;
     call.sendStatus = (sent) => {
+      ended = true;
       const detailed = detailLibraryStatus(sent as SentStatus, observed?.state.requestId);
       observed?.finish(detailed.code, detailed.details);
       send(detailed);
+    };
+    // A message that a stream still had in its buffer when grpc-js ended the call for its deadline would be written after the end,
+    // and that breaks the HTTP/2 stream before its trailers are sent: the caller would wait for ever.
+    const sendMessage = call.sendMessage.bind(call);
+    call.sendMessage = (message, sent) => {
+      if (ended) sent();
+      else sendMessage(message, sent);
     };
     return new ServerInterceptingCall(call, {
       start: (next) => {
