@@ -198,6 +198,10 @@ function program(): Command {
     .argument("[address]", "the server")
     .option("--only <check>", "run this check or group; may be given several times", collect, [])
     .option("--skip <check>", "leave out this check or group; may be given several times", collect, [])
+    .option(
+      "--trace-file <file>",
+      "file in which the server's spans arrive as OTLP JSON lines (its own --trace-file)",
+    )
     .option("--list", "name the checks and run none")
     .addHelpText("after", example("rlhf conformance reward 127.0.0.1:50052 --skip health"))
     .action(act((out, service, address, options) => conformance(service, address, options, out)));

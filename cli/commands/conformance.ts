@@ -8,6 +8,8 @@ import { type Output, paint, printable } from "../output.js";
 export interface ConformanceOptions extends ConnectionOptions {
   readonly only: readonly string[];
   readonly skip: readonly string[];
+  /** File in which the server's spans arrive as OTLP JSON lines. */
+  readonly traceFile?: string;
   /** True names the checks and runs none. */
   readonly list?: boolean;
 }
@@ -35,7 +37,7 @@ export async function conformance(
     return;
   }
   if (address === undefined) throw new CliError("conformance: an address is missing", EXIT.usage);
-  const connection = clientOptions({ timeout: TIMEOUT_MS, ...options });
+  const connection = { ...clientOptions({ timeout: TIMEOUT_MS, ...options }), traceFile: options.traceFile };
   const marks = {
     pass: paint("green", "pass"),
     fail: paint("red", "FAIL"),

@@ -6,10 +6,10 @@ import {
   type Similarity,
 } from "../../lib/api/gen/rlhf/bertscore/v1/bertscore_pb.js";
 import { ElementType } from "../../lib/api/gen/rlhf/types/v1/types_pb.js";
-import { type ClientOptions, RpcError } from "../../lib/rpc/index.js";
-import { type Check, largest, must, mustBeNear, needs } from "./check.js";
+import { RpcError } from "../../lib/rpc/index.js";
+import { type Check, largest, must, mustBeNear, needs, ofBytes } from "./check.js";
 import { type Described, mustBeWeightsOf } from "./info.js";
-import { mustRefuse, type Subject, Target } from "./target.js";
+import { errorOf, mustRefuse, type Subject, Target, type TargetOptions } from "./target.js";
 
 /** How far scores of the same pair may be apart. */
 const SAME = 1e-5;
@@ -36,7 +36,7 @@ const unique = () =>
   `${++made} ${Array.from({ length: 36 }, (_, i) => `word${(made * 31 + i * 7) % 997}`).join(" ")}`;
 
 /** What the checks that fit every service must know of this one. */
-export const bertscoreSubject: Subject = {
+const bertscoreSubject: Subject = {
   desc: BertScoreService,
   probe: () => ({ method: "score", request: { pairs: [pair("a cat", "the cat")] } }),
   work: (size) => ({
@@ -45,6 +45,7 @@ export const bertscoreSubject: Subject = {
   }),
   itemsLimit: "max_items",
   queueLimit: "max_queue_items",
+  runningLimit: "max_batch_items",
   refused: () => ({ method: "score", request: { pairs: [] } }),
 };
 
@@ -52,7 +53,7 @@ export const bertscoreSubject: Subject = {
 export class BertscoreTarget extends Target implements Described {
   constructor(
     address: string,
-    options: ClientOptions,
+    options: TargetOptions,
     readonly info: GetInfoResponse | undefined,
   ) {
     super(address, bertscoreSubject, options, info?.server);
@@ -60,6 +61,11 @@ export class BertscoreTarget extends Target implements Described {
 
   get bertscore() {
     return this.client(BertScoreService);
+  }
+
+  /** Pairs of all lengths, as many as one call may have. */
+  get pairs(): PairInit[] {
+    return this.few(PAIRS);
   }
 }
 
@@ -82,7 +88,7 @@ export const bertscoreChecks: readonly Check<BertscoreTarget>[] = [
     id: "score/batch",
     what: "Score gives one result a pair: cosines, F1 the harmonic mean of precision and recall",
     async run(target) {
-      const scores = await similarities(target, PAIRS);
+      const scores = await similarities(target, target.pairs);
       for (const [i, { precision, recall, f1 }] of scores.entries()) {
         for (const value of [precision, recall, f1]) {
           must(Math.abs(value) <= 1 + ROUNDING, `results[${i}]: ${value} is no cosine similarity`);
@@ -108,11 +114,14 @@ export const bertscoreChecks: readonly Check<BertscoreTarget>[] = [
     id: "score/order",
     what: "results are in the order of the pairs",
     async run(target) {
-      const there = await f1s(target, PAIRS);
-      const back = await f1s(target, PAIRS.toReversed());
+      const { pairs } = target;
+      needs(pairs.length > 1, "max_items is 1");
+      const there = await f1s(target, pairs);
+      const back = await f1s(target, pairs.toReversed());
       needs(new Set(there).size > 1, "every pair has the same score");
       for (const [i, f1] of there.entries()) {
-        mustBeNear(back[PAIRS.length - 1 - i] as number, f1, SAME, `f1 of pairs[${i}] and in reverse`);
+        const turned = back[pairs.length - 1 - i] as number;
+        mustBeNear(turned, f1, SAME, `f1 of pairs[${i}] and in reverse order`);
       }
     },
   },
@@ -120,11 +129,12 @@ export const bertscoreChecks: readonly Check<BertscoreTarget>[] = [
     id: "score/padding",
     what: "a pair scores the same alone and beside longer ones, within 1e-5",
     async run(target) {
-      const together = await similarities(target, PAIRS);
+      const { pairs } = target;
+      const together = await similarities(target, pairs);
       const distances: number[] = [];
-      for (const [i, one] of PAIRS.entries()) {
+      for (const [i, one] of pairs.entries()) {
         const [alone] = await similarities(target, [one]);
-        for (const measure of ["precision", "recall", "f1"] as const) {
+        for (const measure of MEASURES) {
           const [a, b] = [alone?.[measure] as number, together[i]?.[measure] as number];
           mustBeNear(a, b, SAME, `${measure} of pairs[${i}] alone and in a batch`);
           distances.push(Math.abs(a - b));
@@ -137,9 +147,10 @@ export const bertscoreChecks: readonly Check<BertscoreTarget>[] = [
     id: "score/concurrent",
     what: "calls at the same time each get their own results",
     async run(target) {
-      const expected = await f1s(target, PAIRS);
-      const starts = Array.from({ length: 24 }, (_, i) => i % PAIRS.length);
-      const all = await Promise.all(starts.map((start) => f1s(target, PAIRS.slice(start))));
+      const { pairs } = target;
+      const expected = await f1s(target, pairs);
+      const starts = Array.from({ length: 24 }, (_, i) => i % pairs.length);
+      const all = await Promise.all(starts.map((start) => f1s(target, pairs.slice(start))));
       for (const [i, got] of all.entries()) {
         for (const [j, f1] of got.entries()) {
           const at = (starts[i] as number) + j;
@@ -154,10 +165,12 @@ export const bertscoreChecks: readonly Check<BertscoreTarget>[] = [
     async run(target) {
       const scores = await similarities(
         target,
-        PAIRS.map(({ candidate }) => pair(candidate, candidate)),
+        target.pairs.map(({ candidate }) => pair(candidate, candidate)),
       );
-      for (const [i, { precision, recall, f1 }] of scores.entries()) {
-        for (const value of [precision, recall, f1]) mustBeNear(value, 1, ROUNDING, `results[${i}] and 1`);
+      for (const [i, score] of scores.entries()) {
+        for (const measure of MEASURES) {
+          mustBeNear(score[measure], 1, ROUNDING, `${measure} of a text and itself, and 1 (results[${i}])`);
+        }
       }
     },
   },
@@ -165,10 +178,11 @@ export const bertscoreChecks: readonly Check<BertscoreTarget>[] = [
     id: "score/symmetry",
     what: "precision of a pair is recall of the pair turned round",
     async run(target) {
-      const there = await similarities(target, PAIRS);
+      const { pairs } = target;
+      const there = await similarities(target, pairs);
       const turned = await similarities(
         target,
-        PAIRS.map(({ candidate, references }) => pair(references[0] as string, candidate)),
+        pairs.map(({ candidate, references }) => pair(references[0] as string, candidate)),
       );
       for (const [i, { precision, recall }] of there.entries()) {
         mustBeNear(
@@ -191,19 +205,22 @@ export const bertscoreChecks: readonly Check<BertscoreTarget>[] = [
     what: "of several references precision, recall and F1 are each the best",
     async run(target) {
       const { candidate } = PAIRS[0] as PairInit;
-      const references = PAIRS.map((one) => one.references[0] as string);
+      const references = target.pairs
+        .slice(0, target.limit("max_references"))
+        .map((one) => one.references[0] as string);
+      needs(references.length > 1, "max_items or max_references is 1");
       const [several] = await similarities(target, [pair(candidate, ...references)]);
       const single = await similarities(
         target,
         references.map((reference) => pair(candidate, reference)),
       );
-      for (const measure of ["precision", "recall", "f1"] as const) {
+      for (const measure of MEASURES) {
         const best = Math.max(...single.map((score) => score[measure]));
         mustBeNear(
           several?.[measure] as number,
           best,
           SAME,
-          `${measure} and the best over single references`,
+          `${measure} with several references and the best over single ones`,
         );
       }
     },
@@ -214,7 +231,7 @@ export const bertscoreChecks: readonly Check<BertscoreTarget>[] = [
     async run(target) {
       must(target.info !== undefined, "the server has no GetInfo that counts layers");
       const { layerCount } = target.info;
-      const pairs = PAIRS.slice(0, 2);
+      const pairs = target.pairs.slice(0, 2);
       const { results } = await target.bertscore.score({ pairs, options: { allLayers: true } });
       for (const [i, { layers }] of results.entries()) {
         must(
@@ -235,11 +252,66 @@ export const bertscoreChecks: readonly Check<BertscoreTarget>[] = [
     id: "score/any-text",
     what: "empty texts, white space, control characters and emoji are texts like others",
     async run(target) {
-      const odd = ["", " ", "\n\t", "\u0000\u0001", "\u202eabc", "👩‍👩‍👧‍👦", "\ufffd\ufeff"];
+      const odd = target.few(["", " ", "\n\t", "\u0000\u0001", "\u202eabc", "👩‍👩‍👧‍👦", "\ufffd\ufeff"]);
       mustHaveResults(
-        (await target.bertscore.score({ pairs: odd.map((text) => pair(text, "a", text)) })).results,
+        (await target.bertscore.score({ pairs: odd.map((text) => pair(text, text)) })).results,
         odd.length,
       );
+    },
+  },
+  {
+    id: "score/idf",
+    what: "idf weighs tokens by how rare they are in the corpus, and is named in the hash",
+    async run(target) {
+      const pairs = [pair("the cat and the dog", "the dog and the horse")];
+      const idfCorpus = ["the cat", "the dog", "the horse", "the cow", "a goat"];
+      const plain = await target.bertscore.score({ pairs });
+      const weighed = await target.bertscore.score({ pairs, options: { idf: true, idfCorpus } });
+      const [before] = mustHaveResults(plain.results, 1);
+      const [after] = mustHaveResults(weighed.results, 1);
+      must(
+        Math.abs((after as Scores).f1 - (before as Scores).f1) > SAME,
+        `idf = true changed nothing: f1 is ${before?.f1} without and with a corpus`,
+      );
+      must(weighed.hash !== plain.hash, `the hash is ${plain.hash} with idf and without`);
+    },
+  },
+  {
+    id: "score/hash",
+    what: "the hash tells the layer, so that scores are compared only with their like",
+    async run(target) {
+      must(target.info !== undefined, "the server has no GetInfo that counts layers");
+      const pairs = PAIRS.slice(0, 1);
+      const [first, last] = await Promise.all(
+        [0, target.info.layerCount].map((layer) => target.bertscore.score({ pairs, options: { layer } })),
+      );
+      must(
+        first?.hash !== last?.hash,
+        `the hash is ${first?.hash} at layer 0 and at ${target.info.layerCount}`,
+      );
+    },
+  },
+  {
+    id: "score/length",
+    what: "a text that is too long is cut and says so, one that fits is not",
+    async run(target) {
+      const max = target.info?.model?.maxTokens ?? 0;
+      needs(max > 0, "GetInfo publishes no model.max_tokens");
+      const long = Array.from({ length: max + 1 }, (_, i) => `w${i % 9}`).join(" ");
+      needs(
+        long.length <= (target.limit("max_text_bytes") ?? Number.POSITIVE_INFINITY),
+        "max_text_bytes is reached before max_tokens",
+      );
+      for (const [text, is] of [
+        [long, true],
+        ["short", false],
+      ] as const) {
+        const { results } = await target.bertscore.score({ pairs: [pair(text, "short")] });
+        const [{ truncated, candidateTokens }] = results as [PairScore];
+        const what = `truncated is ${truncated} for a text that ${is ? "is too long" : "fits"}`;
+        must(truncated === is, what);
+        must(candidateTokens <= max, `candidate_tokens is ${candidateTokens}, max_tokens is ${max}`);
+      }
     },
   },
   {
@@ -308,8 +380,9 @@ export const bertscoreChecks: readonly Check<BertscoreTarget>[] = [
     id: "errors/references",
     what: "a pair without references is refused, naming it",
     async run(target) {
-      const call = target.bertscore.score({ pairs: [pair("a", "b"), pair("c")] });
-      await mustRefuse(call, "no references", "INVALID_ARGUMENT", "pairs[1].references");
+      const pairs = target.few([pair("c"), pair("a", "b")]).reverse();
+      const field = `pairs[${pairs.length - 1}].references`;
+      await mustRefuse(target.bertscore.score({ pairs }), "no references", "INVALID_ARGUMENT", field);
     },
   },
   {
@@ -331,6 +404,17 @@ export const bertscoreChecks: readonly Check<BertscoreTarget>[] = [
     },
   },
   {
+    id: "errors/all-layers",
+    what: "Explain of all layers is refused, naming options.all_layers: a matrix is of one",
+    async run(target) {
+      const call = target.bertscore.explain({ candidate: "a", reference: "b", options: { allLayers: true } });
+      call.catch(() => {}); // looked at below
+      const error = await errorOf(call, "Explain with all_layers");
+      needs(error.status !== "UNIMPLEMENTED", "the server has no Explain");
+      await mustRefuse(call, "Explain with all_layers", "INVALID_ARGUMENT", "options.all_layers");
+    },
+  },
+  {
     id: "limits/items",
     what: "limits[max_items] pairs are accepted, one more is refused, naming pairs",
     async run(target) {
@@ -342,16 +426,31 @@ export const bertscoreChecks: readonly Check<BertscoreTarget>[] = [
     },
   },
   {
+    id: "limits/references",
+    what: "limits[max_references] references of a pair are accepted, one more is refused, naming them",
+    async run(target) {
+      const most = target.neededLimit("max_references");
+      const references = Array.from({ length: most }, (_, i) => `r${i % 5}`);
+      mustHaveResults((await target.bertscore.score({ pairs: [pair("a", ...references)] })).results, 1);
+      const call = target.bertscore.score({ pairs: [pair("a", ...references, "one more")] });
+      await mustRefuse(call, `${most + 1} references`, "INVALID_ARGUMENT", "pairs[0].references");
+    },
+  },
+  {
     id: "limits/text",
-    what: "a text above limits[max_text_bytes] is refused, naming it",
+    what: "a text of limits[max_text_bytes] is read, a longer one is refused, naming it",
     async run(target) {
       const most = target.neededLimit("max_text_bytes");
-      const call = target.bertscore.score({ pairs: [pair("a", "b"), pair("é".repeat(most / 2 + 1), "b")] });
-      await mustRefuse(call, `a text of ${most + 2} bytes`, "INVALID_ARGUMENT", "pairs[1].candidate");
+      const { score } = target.bertscore;
+      mustHaveResults((await score({ pairs: [pair(ofBytes(most), "b")] })).results, 1);
+      const pairs = target.few([pair(ofBytes(most + 1), "b"), pair("a", "b")]).reverse();
+      const field = `pairs[${pairs.length - 1}].candidate`;
+      await mustRefuse(score({ pairs }), `a text of ${most + 1} bytes`, "INVALID_ARGUMENT", field);
     },
   },
 ];
 
+const MEASURES = ["precision", "recall", "f1"] as const;
 type Scores = { precision: number; recall: number; f1: number };
 
 async function similarities(target: BertscoreTarget, pairs: readonly PairInit[]): Promise<Scores[]> {

@@ -48,3 +48,8 @@ export function mustBeNear(actual: number, expected: number, tolerance: number, 
 export function largest(distances: readonly number[]): string {
   return distances.length === 0 ? "0" : Math.max(...distances).toExponential(1);
 }
+
+/** A text of so many UTF-8 bytes, most of them in characters of two. */
+export function ofBytes(bytes: number): string {
+  return "é".repeat(Math.floor(bytes / 2)) + "e".repeat(bytes % 2);
+}

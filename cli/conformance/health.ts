@@ -55,7 +55,10 @@ export const healthChecks: readonly Check<Target>[] = [
         const pause = new Promise((resolve) => setTimeout(resolve, 200, open));
         const next = words.next();
         next.catch(() => undefined); // ends with the abort below
-        must((await Promise.race([next, pause])) === open, "Watch ended, or spoke again without a change");
+        const then = await Promise.race([next, pause]);
+        if (then === open) return;
+        const { done } = then as IteratorResult<unknown>;
+        must(false, done ? "Watch ended after its first word" : "Watch spoke again without a change");
       } finally {
         stop.abort();
       }

@@ -4,6 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { type ClientHttp2Session, connect, type IncomingHttpHeaders } from "node:http2";
+import { connect as connectSocket } from "node:net";
 import type { ClientOptions } from "../../lib/rpc/index.js";
 
 /** What to send. */
@@ -51,8 +52,12 @@ export function frame(message: Uint8Array): Buffer {
 
 function open(address: string, { tls }: ClientOptions): Promise<ClientHttp2Session> {
   const pem = (file: string | undefined) => (file === undefined ? undefined : readFileSync(file));
-  const host = address.replace(/^dns:(\/\/\/)?/, "");
-  const common = { maxSessionMemory: 1024 }; // MiB; Node's own default refuses to send a large message
+  const socket = /^unix:(?:\/\/)?(.+)$/.exec(address)?.[1];
+  const host = socket === undefined ? address.replace(/^dns:(\/\/\/)?/, "") : "localhost";
+  const common = {
+    maxSessionMemory: 1024, // MiB; Node's own default refuses to send a large message
+    ...(socket !== undefined && { createConnection: () => connectSocket(socket) }),
+  };
   const session = tls
     ? connect(`https://${host}`, {
         ...common,

@@ -5,6 +5,7 @@ import {
   FileDescriptorProtoSchema,
   FileDescriptorSetSchema,
 } from "@bufbuild/protobuf/wkt";
+import { Health } from "../../lib/api/gen/grpc/health/v1/health_pb.js";
 import {
   ServerReflection,
   type ServerReflectionRequest,
@@ -12,7 +13,7 @@ import {
 } from "../../lib/api/gen/grpc/reflection/v1/reflection_pb.js";
 import { ServerReflection as ServerReflectionAlpha } from "../../lib/api/gen/grpc/reflection/v1alpha/reflection_pb.js";
 import { RpcError } from "../../lib/rpc/index.js";
-import { type Check, CheckFailed, must, needs } from "./check.js";
+import { type Check, CheckFailed, must, NotChecked } from "./check.js";
 import { contractDifferences } from "./contract.js";
 import type { Target } from "./target.js";
 
@@ -24,26 +25,31 @@ export const reflectionChecks: readonly Check<Target>[] = [
   {
     id: "reflection/v1",
     what: "reflection v1 lists the service",
-    run: (target) => listsService(target, ServerReflection),
-  },
-  {
-    id: "reflection/v1alpha",
-    what: "reflection v1alpha, which older tools ask, lists the service",
     async run(target) {
       try {
-        await listsService(target, ServerReflectionAlpha);
+        await listsService(target, ServerReflection);
       } catch (error) {
-        needs(
-          !(error instanceof RpcError && error.status === "UNIMPLEMENTED"),
-          "the server has v1 only; tools of 2023 and later ask for it first",
-        );
-        throw error;
+        if (!isUnimplemented(error)) throw error;
+        await listsService(target, ServerReflectionAlpha).catch(() => {
+          must(false, "the server has no reflection, neither v1 nor v1alpha");
+        });
+        throw new NotChecked("the server has v1alpha only, which tools that ask for v1 fall back to");
       }
     },
   },
   {
+    id: "reflection/v1alpha",
+    what: "reflection v1alpha, the only one that older and Python's tools ask for, lists the service",
+    async run(target) {
+      await listsService(target, ServerReflectionAlpha).catch((error: unknown) => {
+        if (!isUnimplemented(error)) throw error;
+        must(false, "the server has no reflection v1alpha; older grpcurl and Python's client know no other");
+      });
+    },
+  },
+  {
     id: "reflection/contract",
-    what: "the service described is the service of the contract",
+    what: "the service described is the service of the contract, with all that it needs",
     async run(target) {
       const { desc } = target.subject;
       const files = await filesOf(target, { case: "fileContainingSymbol", value: desc.typeName });
@@ -58,10 +64,23 @@ export const reflectionChecks: readonly Check<Target>[] = [
     id: "reflection/errors",
     what: "the types of error details are described, so that tools show them",
     async run(target) {
-      await filesOf(target, { case: "fileContainingSymbol", value: "google.rpc.BadRequest" });
+      for (const type of ["BadRequest", "ErrorInfo", "RetryInfo"]) {
+        await filesOf(target, { case: "fileContainingSymbol", value: `google.rpc.${type}` });
+      }
+    },
+  },
+  {
+    id: "reflection/health",
+    what: "health is described, so that tools can ask for it",
+    async run(target) {
+      await filesOf(target, { case: "fileContainingSymbol", value: Health.typeName });
     },
   },
 ];
+
+function isUnimplemented(error: unknown): boolean {
+  return error instanceof RpcError && error.status === "UNIMPLEMENTED";
+}
 
 async function listsService(target: Target, version: Version): Promise<void> {
   const [reply] = await ask(target, version, [{ case: "listServices", value: "" }]);
@@ -77,8 +96,10 @@ async function filesOf(target: Target, question: Question): Promise<Map<string, 
   const open: Question[] = [question];
   const asked = new Set<string>();
   for (let next = open.pop(); next; next = open.pop()) {
-    const [reply] = await ask(target, ServerReflection, [next]);
-    if (reply?.case === "errorResponse") throw new CheckFailed(`${next.value}: ${reply.value.errorMessage}`);
+    const [reply] = await askEither(target, [next]);
+    if (reply?.case === "errorResponse") {
+      throw new CheckFailed(`reflection of ${next.value}: ${reply.value.errorMessage}`);
+    }
     must(
       reply?.case === "fileDescriptorResponse",
       `${next.value}: answered with ${reply?.case ?? "nothing"}`,
@@ -107,6 +128,16 @@ function inOrder(files: ReadonlyMap<string, FileDescriptorProto>): FileDescripto
   };
   for (const name of files.keys()) visit(name);
   return [...ordered];
+}
+
+/** Asks v1, and v1alpha where there is no v1. */
+async function askEither(target: Target, questions: readonly Question[]): ReturnType<typeof ask> {
+  try {
+    return await ask(target, ServerReflection, questions);
+  } catch (error) {
+    if (!isUnimplemented(error)) throw error;
+    return ask(target, ServerReflectionAlpha, questions);
+  }
 }
 
 /** Asks questions on one stream; the answers in order. */

@@ -6,10 +6,10 @@ import {
   type ScoreResponse,
   type TextScore,
 } from "../../lib/api/gen/rlhf/reward/v1/reward_pb.js";
-import type { ClientOptions } from "../../lib/rpc/index.js";
-import { type Check, largest, must, mustBeNear, needs } from "./check.js";
+import { RpcError } from "../../lib/rpc/index.js";
+import { type Check, largest, must, mustBeNear, needs, ofBytes } from "./check.js";
 import { type Described, mustBeWeightsOf } from "./info.js";
-import { mustRefuse, type Subject, Target } from "./target.js";
+import { mustRefuse, type Subject, Target, type TargetOptions } from "./target.js";
 
 /** How far scores of the same text may be apart. */
 const SAME = 1e-5;
@@ -26,13 +26,16 @@ const TEXTS = [
   "Ask at the desk.",
 ];
 
+/** Labels that are tried; a model may have hundreds. */
+const MOST_LABELS = 8;
+
 let made = 0;
 /** A text that was never sent before, of about `words` words. */
 const unique = (words: number) =>
   `${++made} ${Array.from({ length: words }, (_, i) => `word${(made * 31 + i * 7) % 997}`).join(" ")}`;
 
 /** What the checks that fit every service must know of this one. */
-export const rewardSubject: Subject = {
+const rewardSubject: Subject = {
   desc: RewardService,
   probe: () => ({ method: "score", request: { texts: ["a kind answer"] } }),
   work: (size) => ({
@@ -41,6 +44,7 @@ export const rewardSubject: Subject = {
   }),
   itemsLimit: "max_items",
   queueLimit: "max_queue_items",
+  runningLimit: "max_batch_items",
   refused: () => ({ method: "score", request: { texts: [] } }),
 };
 
@@ -48,7 +52,7 @@ export const rewardSubject: Subject = {
 export class RewardTarget extends Target implements Described {
   constructor(
     address: string,
-    options: ClientOptions,
+    options: TargetOptions,
     readonly info: GetInfoResponse | undefined,
   ) {
     super(address, rewardSubject, options, info?.server);
@@ -56,6 +60,11 @@ export class RewardTarget extends Target implements Described {
 
   get reward() {
     return this.client(RewardService);
+  }
+
+  /** Texts of all lengths and alphabets, as many as one call may have. */
+  get texts(): string[] {
+    return this.few(TEXTS);
   }
 }
 
@@ -82,8 +91,9 @@ export const rewardChecks: readonly Check<RewardTarget>[] = [
     id: "score/batch",
     what: "Score gives one result a text, each with a finite reward and every label in order",
     async run(target) {
-      const reply = await target.reward.score({ texts: TEXTS });
-      mustHaveResults(reply, TEXTS.length);
+      const { texts } = target;
+      const reply = await target.reward.score({ texts });
+      mustHaveResults(reply, texts.length);
       const { info } = target;
       for (const [i, result] of reply.results.entries()) {
         const where = `results[${i}]`;
@@ -123,16 +133,14 @@ export const rewardChecks: readonly Check<RewardTarget>[] = [
     id: "score/order",
     what: "results are in the order of the texts",
     async run(target) {
-      const there = await rewards(target, TEXTS);
-      const back = await rewards(target, TEXTS.toReversed());
+      const { texts } = target;
+      needs(texts.length > 1, "max_items is 1");
+      const there = await rewards(target, texts);
+      const back = await rewards(target, texts.toReversed());
       needs(new Set(there).size > 1, "every text has the same reward");
       for (const [i, reward] of there.entries()) {
-        mustBeNear(
-          back[TEXTS.length - 1 - i] as number,
-          reward,
-          SAME,
-          `reward of texts[${i}] and in reverse`,
-        );
+        const turned = back[texts.length - 1 - i] as number;
+        mustBeNear(turned, reward, SAME, `reward of texts[${i}] and in reverse order`);
       }
     },
   },
@@ -140,11 +148,17 @@ export const rewardChecks: readonly Check<RewardTarget>[] = [
     id: "score/padding",
     what: "a text scores the same alone and beside longer ones, within 1e-5",
     async run(target) {
-      const together = await rewards(target, TEXTS);
+      const { texts } = target;
+      const together = await rewards(target, texts);
       const distances: number[] = [];
-      for (const [i, text] of TEXTS.entries()) {
+      for (const [i, text] of texts.entries()) {
         const [alone] = await rewards(target, [text]);
-        mustBeNear(alone as number, together[i] as number, SAME, `texts[${i}] alone and in a batch`);
+        mustBeNear(
+          alone as number,
+          together[i] as number,
+          SAME,
+          `reward of texts[${i}] alone and in a batch`,
+        );
         distances.push(Math.abs((alone as number) - (together[i] as number)));
       }
       return `largest difference ${largest(distances)}`;
@@ -154,14 +168,15 @@ export const rewardChecks: readonly Check<RewardTarget>[] = [
     id: "score/concurrent",
     what: "calls at the same time each get their own results",
     async run(target) {
+      const { texts } = target;
       const batches = Array.from({ length: 24 }, (_, i) =>
-        rotated(TEXTS, i).slice(0, 1 + (i % TEXTS.length)),
+        rotated(texts, i).slice(0, 1 + (i % texts.length)),
       );
-      const expected = await rewards(target, TEXTS);
-      const all = await Promise.all(batches.map((texts) => rewards(target, texts)));
+      const expected = await rewards(target, texts);
+      const all = await Promise.all(batches.map((batch) => rewards(target, batch)));
       for (const [i, got] of all.entries()) {
         for (const [j, reward] of got.entries()) {
-          const at = (i + j) % TEXTS.length;
+          const at = (i + j) % texts.length;
           mustBeNear(reward, expected[at] as number, SAME, `call ${i}, texts[${j}] and the same text before`);
         }
       }
@@ -171,7 +186,7 @@ export const rewardChecks: readonly Check<RewardTarget>[] = [
     id: "score/any-text",
     what: "an empty text, white space, control characters and emoji are texts like others",
     async run(target) {
-      const odd = [
+      const odd = target.few([
         "",
         " ",
         "\n\t\r\n",
@@ -180,28 +195,46 @@ export const rewardChecks: readonly Check<RewardTarget>[] = [
         "👩‍👩‍👧‍👦",
         "a".repeat(60),
         "\ufffd\ufeff",
-      ];
+      ]);
       mustHaveResults(await target.reward.score({ texts: odd, truncate: true }), odd.length);
     },
   },
   {
     id: "score/pairs",
-    what: "text_pairs are read with their texts; another number of them is refused",
+    what: "text_pairs are read with their texts, or refused by name; another number of them is refused",
     async run(target) {
-      const pairs = TEXTS.slice(0, 3);
-      const reply = await target.reward.score({ texts: pairs, textPairs: pairs.toReversed() });
-      mustHaveResults(reply, 3);
-      const call = target.reward.score({ texts: pairs, textPairs: pairs.slice(0, 2) });
-      await mustRefuse(call, "two pairs for three texts", "INVALID_ARGUMENT", "text_pairs");
+      const texts = target.few(TEXTS.slice(0, 3));
+      const call = target.reward.score({ texts, textPairs: [...texts, "one more"] });
+      await mustRefuse(
+        call,
+        `${texts.length + 1} pairs for ${texts.length} texts`,
+        "INVALID_ARGUMENT",
+        "text_pairs",
+      );
+      const paired = target.reward.score({ texts, textPairs: TEXTS.slice(-texts.length) });
+      const reply = await unlessRefused(paired, "text_pairs", "the server takes no text_pairs, and says so");
+      mustHaveResults(reply, texts.length);
+      const alone = await rewards(target, texts);
+      must(
+        reply.results.some(({ reward }, i) => reward !== alone[i]),
+        "every text scores the same with a text_pair and without: text_pairs are not read",
+      );
     },
   },
   {
     id: "score/functions",
-    what: "the score function that was asked for is applied and named: none gives logits, softmax sums to 1",
+    what: "the score function that was asked for is applied and named, or refused by name; none is ever replaced",
     async run(target) {
+      const { texts } = target;
+      const refused: string[] = [];
       for (const [name, fn] of FUNCTIONS) {
-        const { results, function: applied } = await target.reward.score({ texts: TEXTS, function: fn });
-        must(applied === fn, `function ${name}: the reply says ${ScoreFunction[applied]}`);
+        const reply = await refusedFor(target.reward.score({ texts, function: fn }), "function");
+        if (reply === undefined) {
+          refused.push(name);
+          continue;
+        }
+        const { results, function: applied } = reply;
+        must(applied === fn, `function ${name}: the reply says ${ScoreFunction[applied] ?? applied}`);
         for (const [i, { scores }] of results.entries()) {
           const expected = SCORES[name](scores.map(({ logit }) => logit));
           for (const [j, { score, label }] of scores.entries()) {
@@ -209,6 +242,8 @@ export const rewardChecks: readonly Check<RewardTarget>[] = [
           }
         }
       }
+      needs(refused.length < FUNCTIONS.length, "the server refuses every score function by name");
+      return refused.length > 0 ? `refused: ${refused.join(", ")}` : undefined;
     },
   },
   {
@@ -216,9 +251,9 @@ export const rewardChecks: readonly Check<RewardTarget>[] = [
     what: "a request chooses its label by name or index",
     async run(target) {
       must(target.info !== undefined, "the server has no GetInfo that lists labels");
-      for (const [index, name] of target.info.labels.entries()) {
+      for (const [index, name] of target.info.labels.slice(0, MOST_LABELS).entries()) {
         for (const label of [name, String(index)]) {
-          const reply = await target.reward.score({ texts: TEXTS.slice(0, 2), label });
+          const reply = await target.reward.score({ texts: target.texts.slice(0, 2), label });
           must(reply.label === name, `label ${JSON.stringify(label)}: the reply says ${reply.label}`);
           for (const [i, { reward, scores }] of reply.results.entries()) {
             const score = scores[index]?.score as number;
@@ -234,15 +269,32 @@ export const rewardChecks: readonly Check<RewardTarget>[] = [
     async run(target) {
       const max = target.info?.model?.maxTokens ?? 0;
       needs(max > 0, "GetInfo publishes no model.max_tokens");
-      const bytes = target.limit("max_text_bytes") ?? Infinity;
+      const bytes = target.limit("max_text_bytes") ?? Number.POSITIVE_INFINITY;
       const long = Array.from({ length: max + 1 }, (_, i) => `w${i % 9}`).join(" ");
       needs(long.length <= bytes, "max_text_bytes is reached before max_tokens");
-      const texts = ["short", long];
-      await mustRefuse(target.reward.score({ texts }), "a text too long", "INVALID_ARGUMENT", "texts[1]");
+      const texts = target.few([long, "short"]).reverse();
+      const at = texts.length - 1;
+      const call = target.reward.score({ texts });
+      await mustRefuse(call, `a text of more than ${max} tokens`, "INVALID_ARGUMENT", `texts[${at}]`);
       const { results } = await target.reward.score({ texts, truncate: true });
-      const [short, cut] = results as [TextScore, TextScore];
-      must(cut.truncated && !short.truncated, "truncate = true: truncated is not set on the long text alone");
-      must(cut.tokenCount <= max, `truncate = true: token_count is ${cut.tokenCount}, max_tokens ${max}`);
+      for (const [i, { truncated, tokenCount }] of results.entries()) {
+        const is = i === at;
+        must(
+          truncated === is,
+          `truncate = true: results[${i}].truncated is ${truncated} for a text that ${is ? "is too long" : "fits"}`,
+        );
+        must(
+          tokenCount <= max,
+          `truncate = true: results[${i}].token_count is ${tokenCount}, max_tokens is ${max}`,
+        );
+      }
+      if (at > 0) {
+        const [short, cut] = results as [TextScore, TextScore];
+        must(
+          short.tokenCount < cut.tokenCount,
+          `token_count is ${short.tokenCount} for one word and ${cut.tokenCount} for a text that was cut`,
+        );
+      }
     },
   },
   {
@@ -289,14 +341,36 @@ export const rewardChecks: readonly Check<RewardTarget>[] = [
   },
   {
     id: "limits/text",
-    what: "a text above limits[max_text_bytes] is refused, naming it",
+    what: "a text of limits[max_text_bytes] is read, a longer one is refused, naming it",
     async run(target) {
       const most = target.neededLimit("max_text_bytes");
-      const call = target.reward.score({ texts: ["short", "é".repeat(most / 2 + 1)], truncate: true });
-      await mustRefuse(call, `a text of ${most + 2} bytes`, "INVALID_ARGUMENT", "texts[1]");
+      const { score } = target.reward;
+      mustHaveResults(await score({ texts: [ofBytes(most)], truncate: true }), 1);
+      const texts = target.few([ofBytes(most + 1), "short"]).reverse();
+      const call = score({ texts, truncate: true });
+      await mustRefuse(call, `a text of ${most + 1} bytes`, "INVALID_ARGUMENT", `texts[${texts.length - 1}]`);
     },
   },
 ];
+
+/** A reply; undefined where the call was refused for a field. */
+async function refusedFor<T>(call: Promise<T>, field: string): Promise<T | undefined> {
+  try {
+    return await call;
+  } catch (error) {
+    const named =
+      error instanceof RpcError && error.violations.some((violation) => violation.field === field);
+    if (named && error.status === "INVALID_ARGUMENT") return undefined;
+    throw error;
+  }
+}
+
+/** A reply; leaves the check open where the call was refused for a field. */
+async function unlessRefused<T>(call: Promise<T>, field: string, why: string): Promise<T> {
+  const reply = await refusedFor(call, field);
+  needs(reply !== undefined, why);
+  return reply;
+}
 
 const FUNCTIONS = [
   ["none", ScoreFunction.NONE],

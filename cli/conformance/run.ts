@@ -1,18 +1,34 @@
 /** @file Runs the checks of one service against one server, one after the other, and sums up. */
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
-import type { GetInfoResponse as BertscoreInfo } from "../../lib/api/gen/rlhf/bertscore/v1/bertscore_pb.js";
-import type { GetInfoResponse as PolicyInfo } from "../../lib/api/gen/rlhf/policy/v1/policy_pb.js";
-import type { GetInfoResponse as RewardInfo } from "../../lib/api/gen/rlhf/reward/v1/reward_pb.js";
+import type { ServiceError } from "@grpc/grpc-js";
+import {
+  BertScoreService,
+  type GetInfoResponse as BertscoreInfo,
+} from "../../lib/api/gen/rlhf/bertscore/v1/bertscore_pb.js";
+import {
+  type GetInfoResponse as PolicyInfo,
+  PolicyService,
+} from "../../lib/api/gen/rlhf/policy/v1/policy_pb.js";
+import {
+  type GetInfoResponse as RewardInfo,
+  RewardService,
+} from "../../lib/api/gen/rlhf/reward/v1/reward_pb.js";
 import { type ClientOptions, createClient, RpcError } from "../../lib/rpc/index.js";
-import { BertscoreTarget, bertscoreChecks, bertscoreSubject } from "./bertscore.js";
-import { callChecks } from "./calls.js";
+import { CliError, EXIT } from "../exit-codes.js";
+import { authChecks } from "./auth.js";
+import { BertscoreTarget, bertscoreChecks } from "./bertscore.js";
 import { type Check, NotChecked, type Outcome } from "./check.js";
+import { errorChecks } from "./errors.js";
 import { healthChecks } from "./health.js";
 import { infoChecks } from "./info.js";
-import { PolicyTarget, policyChecks, policySubject } from "./policy.js";
+import { limitChecks } from "./limits.js";
+import { policyChecks } from "./policy/checks.js";
+import { PolicyTarget } from "./policy/target.js";
 import { reflectionChecks } from "./reflection.js";
-import { RewardTarget, rewardChecks, rewardSubject } from "./reward.js";
-import type { Subject, Target } from "./target.js";
+import { RewardTarget, rewardChecks } from "./reward.js";
+import { stopChecks } from "./stops.js";
+import type { Target, TargetOptions } from "./target.js";
+import { traceChecks } from "./traces.js";
 
 /** What became of one check. */
 export interface CheckResult {
@@ -33,26 +49,35 @@ export interface Selection {
 }
 
 interface Kind {
-  readonly subject: Subject;
-  open(address: string, options: ClientOptions, info: unknown): Target;
+  readonly desc: GenService<GenServiceMethods>;
+  open(address: string, options: TargetOptions, info: unknown): Target;
   readonly checks: readonly Check<never>[];
 }
 
-const COMMON = [...infoChecks, ...callChecks, ...healthChecks, ...reflectionChecks];
+const COMMON = [
+  ...infoChecks,
+  ...errorChecks,
+  ...limitChecks,
+  ...authChecks,
+  ...stopChecks,
+  ...traceChecks,
+  ...healthChecks,
+  ...reflectionChecks,
+];
 
 const KINDS = {
   reward: {
-    subject: rewardSubject,
+    desc: RewardService,
     open: (address, options, info) => new RewardTarget(address, options, info as RewardInfo | undefined),
     checks: inGroups([...COMMON, ...rewardChecks]),
   },
   policy: {
-    subject: policySubject,
+    desc: PolicyService,
     open: (address, options, info) => new PolicyTarget(address, options, info as PolicyInfo | undefined),
     checks: inGroups([...COMMON, ...policyChecks]),
   },
   bertscore: {
-    subject: bertscoreSubject,
+    desc: BertScoreService,
     open: (address, options, info) =>
       new BertscoreTarget(address, options, info as BertscoreInfo | undefined),
     checks: inGroups([...COMMON, ...bertscoreChecks]),
@@ -70,19 +95,19 @@ export function checksOf(kind: ConformanceKind): readonly { id: string; what: st
 }
 
 /**
- * Runs checks; `onResult` hears of each as it ends. Rejects with RpcError where the server cannot be reached or lets nobody in, and
- * with RangeError where the selection names no check.
+ * Runs checks; `onResult` hears of each as it ends. Rejects with RpcError or CliError where the server cannot be reached, is none, or
+ * lets nobody in, and with RangeError where the selection names no check.
  */
 export async function runConformance(
   kind: ConformanceKind,
   address: string,
-  options: ClientOptions,
+  options: TargetOptions,
   selection: Selection = {},
   onResult: (result: CheckResult) => void = () => {},
 ): Promise<CheckResult[]> {
-  const { subject, open, checks }: Kind = KINDS[kind];
+  const { desc, open, checks }: Kind = KINDS[kind];
   const chosen = select(checks, selection);
-  const target = open(address, options, await describe(address, subject.desc, options));
+  const target = open(address, options, await describe(address, desc, options));
   const results: CheckResult[] = [];
   try {
     for (const check of chosen) {
@@ -95,6 +120,9 @@ export async function runConformance(
   }
   return results;
 }
+
+/** What GetInfo may not end with: there is nobody to check, or nobody who talks to us. */
+const FATAL = new Set(["UNAVAILABLE", "DEADLINE_EXCEEDED", "UNAUTHENTICATED", "PERMISSION_DENIED"]);
 
 /** What GetInfo says; undefined if the server does not answer it. Rejects where the server cannot be reached or asks for a token. */
 async function describe(
@@ -109,8 +137,11 @@ async function describe(
   try {
     return await client.getInfo({});
   } catch (error) {
-    const fatal = ["UNAVAILABLE", "UNAUTHENTICATED", "PERMISSION_DENIED"];
-    if (!(error instanceof RpcError) || fatal.includes(error.status)) throw error;
+    if (!(error instanceof RpcError) || FATAL.has(error.status)) throw error;
+    const { details = "" } = error.cause as ServiceError;
+    if (/HTTP status code/.test(details)) {
+      throw new CliError(`${address} is no gRPC server: ${details}`, EXIT.unavailable, { cause: error });
+    }
     return undefined;
   } finally {
     client.close();

@@ -32,21 +32,27 @@ export interface Subject {
   /** Limits of GetInfo: items of one call, and items that may wait. */
   readonly itemsLimit: string;
   readonly queueLimit: string;
-  /** The same items, as `limits` names what runs beside what waits; none if nothing is named. */
-  readonly runningLimit?: string;
+  /** Items that run beside those that wait; where it is not published, as many as one call may have. */
+  readonly runningLimit: string;
   /** A call that must be refused for its fields. */
   refused(): Call;
+}
+
+/** How a server is reached, and where its spans can be read. */
+export interface TargetOptions extends ClientOptions {
+  /** File in which the server's spans arrive as OTLP JSON lines. */
+  readonly traceFile?: string | undefined;
 }
 
 /** A server, and the service that is checked on it. */
 export class Target {
   readonly #clients = new Map<string, Client<GenServiceMethods>>();
-  readonly #options: ClientOptions;
+  readonly #options: TargetOptions;
 
   constructor(
     readonly address: string,
     readonly subject: Subject,
-    options: ClientOptions,
+    options: TargetOptions,
     /** What GetInfo says of the server; undefined if it says nothing. */
     readonly server: ServerInfo | undefined,
   ) {
@@ -56,6 +62,26 @@ export class Target {
   /** Longest wait for one answer. */
   get deadlineMs(): number {
     return this.#options.deadlineMs;
+  }
+
+  /** File in which the server's spans arrive. */
+  get traceFile(): string | undefined {
+    return this.#options.traceFile;
+  }
+
+  /** Whether calls carry a bearer token. */
+  get hasToken(): boolean {
+    return this.#options.token !== undefined;
+  }
+
+  /** Makes calls with another token, or none. */
+  async withToken<T>(token: string | undefined, use: (other: Target) => Promise<T>): Promise<T> {
+    const other = new Target(this.address, this.subject, { ...this.#options, token }, this.server);
+    try {
+      return await use(other);
+    } finally {
+      other.close();
+    }
   }
 
   /** A client of any service of the server. */
@@ -78,14 +104,15 @@ export class Target {
     );
   }
 
-  /** Makes a call of the service under test by hand; `message` replaces the request's bytes. */
-  raw(call: Call, more: Partial<RawCall> = {}): Promise<RawOutcome> {
+  /** Makes a call of the service under test by hand; `message` replaces the request's bytes, `padTo` makes them so many. */
+  raw(call: Call, { padTo, ...more }: Partial<RawCall> & { padTo?: number } = {}): Promise<RawOutcome> {
     const service = this.subject.desc as unknown as DescService;
     const method = service.methods.find(({ localName }) => localName === call.method);
     if (!method) throw new Error(`${service.typeName} has no method ${call.method}`);
+    const message = encodeMessage(method.input, call.request as MessageInitShape<DescMessage>);
     return rawCall(this.address, this.#options, {
       path: methodPath(method),
-      message: encodeMessage(method.input, call.request as MessageInitShape<DescMessage>),
+      message: padTo === undefined ? message : padded(message, padTo),
       timeoutMs: this.deadlineMs,
       ...more,
     });
@@ -95,6 +122,11 @@ export class Target {
   limit(name: string): number | undefined {
     const value = this.server?.limits[name];
     return value === undefined || value <= 0n ? undefined : Number(value);
+  }
+
+  /** As many of these items as one call may have. */
+  few<T>(items: readonly T[]): T[] {
+    return items.slice(0, this.limit(this.subject.itemsLimit));
   }
 
   /** The same, for a check that cannot do without. */
@@ -108,6 +140,25 @@ export class Target {
   close(): void {
     for (const client of this.#clients.values()) client.close();
   }
+}
+
+/** A field that no message has: receivers skip what they do not know. */
+const UNKNOWN_FIELD = 15_000;
+
+/** A message made `bytes` long by a field that its receiver does not know. */
+function padded(message: Uint8Array, bytes: number): Uint8Array {
+  const tag = varint(UNKNOWN_FIELD * 8 + 2); // wire type 2: length-delimited
+  const sizeOfLength = varint(bytes).length;
+  const length = bytes - message.byteLength - tag.length - sizeOfLength;
+  const head = Buffer.from([...tag, ...varint(length, sizeOfLength)]);
+  return Buffer.concat([message, head, Buffer.alloc(length)]);
+}
+
+/** A base-128 varint of at least so many bytes. */
+function varint(value: number, least = 1): number[] {
+  return value < 128 && least <= 1
+    ? [value]
+    : [(value % 128) + 128, ...varint(Math.floor(value / 128), least - 1)];
 }
 
 /** The error of a call. Fails the check if the call succeeds. */

@@ -79,6 +79,7 @@ export async function main(argv: readonly string[]): Promise<void> {
           max_pair_tokens: LIMITS.maxPairTokens,
           max_text_bytes: LIMITS.maxTextBytes,
           max_tokens: facts.maxTokens,
+          max_batch_items: config.batchItems,
           max_queue_items: queueItems,
           max_queue_tokens: queueTokens,
         },

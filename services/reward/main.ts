@@ -56,6 +56,7 @@ export async function main(argv: readonly string[]): Promise<void> {
           max_items: LIMITS.maxItems,
           max_text_bytes: LIMITS.maxTextBytes,
           max_tokens: facts.maxTokens,
+          max_batch_items: batchItems,
           max_queue_items: queueItems,
           max_queue_tokens: queueTokens,
         },
