@@ -72,6 +72,7 @@ function program(): Command {
     ["train", "ppo", "tune a policy by PPO as a run file says, then compare before and after", "run.yaml"],
     ["sft", "sft", "fine-tune (or make) a GPT-2 on question/answer rows", "sft.yaml"],
     ["train-reward", "reward", "train (or make) a classifier on text/label rows", "reward.yaml"],
+    ["train-encoder", "encoder", "train (or make) an encoder for BERTScore on texts", "encoder.yaml"],
   ] as const) {
     connected(training(root.command(command).description(description)))
       .argument("<file>", "run file, YAML or JSON; - is standard input")
@@ -263,6 +264,10 @@ function report(error: unknown): number {
   if (["CONFIG_INVALID", "INVALID_ADDRESS", "TLS_INVALID", "ENOENT"].includes(String(failure.code))) {
     say(failure.message);
     return EXIT.usage;
+  }
+  if (failure.code === "DEVICE_UNAVAILABLE") {
+    say(failure.message);
+    return EXIT.unavailable;
   }
   say(failure.stack ?? String(error));
   return EXIT.failed;

@@ -11,7 +11,7 @@ import { comparisonText } from "./evaluation.js";
 import { CliError, EXIT } from "./exit-codes.js";
 import { onInterrupt } from "./interrupts.js";
 import type { Output } from "./output.js";
-import { readRunFile } from "./run-file.js";
+import { COMMAND_OF, type RunKindName, readRunFile } from "./run-file.js";
 import { assertEnded, watchRun } from "./watch.js";
 
 /** Options of the commands that run a run file. */
@@ -27,21 +27,19 @@ export interface TrainingOptions extends ConnectionOptions {
 
 type TrainerClient = Client<(typeof TrainerService)["method"]>;
 
-/** `rlhf train`, `sft` and `train-reward`. `kind` is what the run file must say. */
+/** `rlhf train`, `sft`, `train-reward` and `train-encoder`. `kind` is what the run file must say. */
 export async function trainFile(
   path: string,
-  kind: "ppo" | "sft" | "reward",
+  kind: RunKindName,
   options: TrainingOptions,
   output: Output,
 ): Promise<void> {
   const { config, baseDirectory } = readRunFile(path);
   const said = /^\s*["']?kind["']?\s*:\s*["']?(\w+)/m.exec(config)?.[1];
   if (said !== undefined && said !== kind) {
-    const command = { ppo: "train", sft: "sft", reward: "train-reward" }[said] ?? said;
-    throw new CliError(
-      `${path}: kind is ${said}, expected ${kind}; \`rlhf ${command} ${path}\` runs it`,
-      EXIT.usage,
-    );
+    const command = Object.hasOwn(COMMAND_OF, said) ? COMMAND_OF[said as RunKindName] : undefined;
+    const hint = command ? `; \`rlhf ${command} ${path}\` runs it` : "";
+    throw new CliError(`${path}: kind is ${said}, expected ${kind}${hint}`, EXIT.usage);
   }
   if (options.trainer) {
     await trainRemote(options.trainer, { config, baseDirectory, kind }, options, output);
@@ -121,7 +119,7 @@ export class TrainingSession {
   async run(file: {
     config: string;
     baseDirectory: string;
-    kind: "ppo" | "sft" | "reward";
+    kind: RunKindName;
     runId?: string;
     resume?: boolean;
   }): Promise<Run> {

@@ -98,6 +98,8 @@ export function figuresOf(metrics: Readonly<Record<string, number>>): (readonly 
     ["sft/test_loss", "test loss", 3],
     ["classifier/loss", "loss", 3],
     ["classifier/accuracy", "accuracy", 3],
+    ["mlm/loss", "loss", 3],
+    ["mlm/test_loss", "test loss", 3],
     ["time/tokens_per_second", "tokens/s", 0],
   ];
   return wanted.flatMap(([metric, label, digits]) => {

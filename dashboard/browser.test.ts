@@ -85,13 +85,15 @@ describe("the dashboard in a browser", function () {
 
   const evaluate = <T>(page: Page, expression: string) => page.evaluate(expression) as Promise<T>;
 
+  const never = async () => assert.fail("another kind of run");
+
   it("draws the curves of a real run while the trainer works on it", async () => {
     const rows = Array.from({ length: 8 }, (_, i) => `where is tool ${i}?,tool ${i} hangs on the wall.`);
     writeFileSync(join(folder, "rows.csv"), `question,answer\n${rows.join("\n")}\n`);
     const manager = new RunManager({
       runsDirectory: folder,
       log: { info() {}, warn() {}, error() {} },
-      runners: { sft: runSft, ppo: async () => assert.fail(), reward: async () => assert.fail() },
+      runners: { sft: runSft, ppo: never, reward: never, encoder: never },
     });
     manager.start(
       `{ kind: sft, threads: 1, epochs: 10, batchSize: 4, checkpoint: { every: 10 }, data: { train: rows.csv, test: rows.csv },

@@ -12,6 +12,7 @@ const COMMANDS = [
   "train",
   "sft",
   "train-reward",
+  "train-encoder",
   "eval",
   "serve",
   "generate",

@@ -1,6 +1,6 @@
 /**
- * @file `rlhf demo`: the whole loop on one machine in a few minutes. Makes a small GPT-2 and a small BERT reward model from
- * examples/faq, tunes the policy by PPO with all servers as processes, and compares before and after.
+ * @file `rlhf demo`: the whole loop on one machine in a few minutes. Makes a small GPT-2, a small BERT reward model and an
+ * encoder for BERTScore from examples/faq, tunes the policy by PPO with all servers as processes, and compares before and after.
  */
 import { mkdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -11,6 +11,7 @@ import { CliError, EXIT } from "../exit-codes.js";
 import { provideNatsServer } from "../nats-package.js";
 import { type Output, paint } from "../output.js";
 import { formatSeconds } from "../progress.js";
+import type { RunKindName } from "../run-file.js";
 import { type TrainingOptions, TrainingSession } from "../training.js";
 
 /** Options of the demo. */
@@ -28,11 +29,7 @@ export async function demo(options: DemoOptions, output: Output): Promise<void> 
   const prefix = demoPrefix(resolve(options.runsDir));
   if (!options.nats) await provideNatsServer(output);
   const session = new TrainingSession(options, output);
-  const stage = async (
-    kind: "sft" | "reward" | "ppo",
-    what: string,
-    change: (document: Document) => void,
-  ) => {
+  const stage = async (kind: RunKindName, what: string, change: (document: Document) => void) => {
     output.say();
     output.say(paint("bold", what));
     const document = parse(readFileSync(join(examples, `${kind}.yaml`), "utf8")) as Document;
@@ -50,14 +47,15 @@ export async function demo(options: DemoOptions, output: Output): Promise<void> 
   try {
     const policy = await stage("sft", "1. A small GPT-2 learns to answer questions", () => {});
     const reward = await stage("reward", "2. A small BERT learns which answers people would like", () => {});
-    const tuned = await stage("ppo", "3. PPO tunes the policy by calling the model servers", (document) => {
+    const encoder = await stage("encoder", "3. A small encoder learns the words, for BERTScore", () => {});
+    const tuned = await stage("ppo", "4. PPO tunes the policy by calling the model servers", (document) => {
       document.model = policy.modelDirectory;
       document.servers = {
         ...(document.servers as Document),
         reward: { model: reward.modelDirectory },
         bertscore: {
           ...(document.servers as { bertscore?: Document }).bertscore,
-          model: reward.modelDirectory,
+          model: encoder.modelDirectory,
         },
       };
       if (options.batches !== undefined) document.batches = options.batches;
@@ -73,7 +71,7 @@ export async function demo(options: DemoOptions, output: Output): Promise<void> 
   }
 }
 
-/** `demo-2026-11-24-10-20-30`: the three runs of one demo stand together in the list. */
+/** `demo-2026-11-24-10-20-30`: the four runs of one demo stand together in the list. */
 function demoPrefix(runsDirectory: string): string {
   mkdirSync(runsDirectory, { recursive: true });
   const stamp = new Date()

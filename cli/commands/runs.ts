@@ -8,7 +8,7 @@ import { Embedded, withoutEmbeddedServers } from "../embedded.js";
 import { comparisonText } from "../evaluation.js";
 import { CliError, EXIT } from "../exit-codes.js";
 import { type Output, printable, table } from "../output.js";
-import { readRunFile } from "../run-file.js";
+import { type RunKindName, readRunFile } from "../run-file.js";
 import { TrainingSession } from "../training.js";
 import { assertEnded, watchRun } from "../watch.js";
 
@@ -158,7 +158,7 @@ export async function withTrainer(
 }
 
 /** The run file kept in a run directory, without the addresses of servers that were started for it. */
-function storedRun(runId: string, options: RunsOptions): { config: string; kind: "ppo" | "sft" | "reward" } {
+function storedRun(runId: string, options: RunsOptions): { config: string; kind: RunKindName } {
   const path = join(resolve(options.runsDir), runId, "run.yaml");
   let config: string;
   try {
@@ -166,7 +166,7 @@ function storedRun(runId: string, options: RunsOptions): { config: string; kind:
   } catch (error) {
     throw new CliError(`run ${runId}: ${(error as Error).message}`, EXIT.usage, { cause: error });
   }
-  const kind = /^kind: (\w+)/m.exec(config)?.[1] as "ppo" | "sft" | "reward";
+  const kind = /^kind: (\w+)/m.exec(config)?.[1] as RunKindName;
   return { config: withoutEmbeddedServers(dirname(path), config), kind };
 }
 

@@ -25,6 +25,10 @@ const FIGURES = {
     ["sft/loss", "loss"],
     ["sft/test_loss", "held out"],
   ],
+  encoder: [
+    ["mlm/loss", "loss"],
+    ["mlm/test_loss", "held out"],
+  ],
   reward: [
     ["classifier/loss", "loss"],
     ["classifier/accuracy", "accuracy"],

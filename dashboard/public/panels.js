@@ -65,13 +65,28 @@ export const PANELS = [
       ["classifier/test_loss", "held out"],
     ],
   },
-  { title: "Accuracy", lines: [["classifier/accuracy", "held out"]] },
+  {
+    title: "Masked-token loss",
+    lines: [
+      ["mlm/loss", "train"],
+      ["mlm/test_loss", "held out"],
+    ],
+  },
+  {
+    title: "Accuracy",
+    note: "On held-out rows",
+    lines: [
+      ["classifier/accuracy", "classifier"],
+      ["mlm/accuracy", "encoder"],
+    ],
+  },
   {
     title: "Gradient norm",
     lines: [
       ["ppo/grad_norm", "PPO"],
       ["sft/grad_norm", "SFT"],
       ["classifier/grad_norm", "classifier"],
+      ["mlm/grad_norm", "encoder"],
     ],
   },
   {
@@ -80,6 +95,7 @@ export const PANELS = [
       ["ppo/learning_rate", "PPO"],
       ["sft/learning_rate", "SFT"],
       ["classifier/learning_rate", "classifier"],
+      ["mlm/learning_rate", "encoder"],
     ],
   },
   { title: "Response length", note: "Tokens", lines: [["rollout/response_tokens_mean", "mean"]] },

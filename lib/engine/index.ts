@@ -48,6 +48,11 @@ export async function createEngine(options: EngineOptions = {}): Promise<Engine>
   }
 }
 
+/** Rejects with DeviceUnavailableError, which says what is missing, where nothing can be computed on `device` here. */
+export async function assertDevice(device: EngineDevice): Promise<void> {
+  if (device !== "cpu") await (await createEngine({ device })).close();
+}
+
 function checkOption(name: string, value: string, accepted: readonly string[]): void {
   if (accepted.includes(value)) return;
   const expected = `one of ${accepted.join(", ")}`;

@@ -28,6 +28,7 @@ export {
 export { type Compute, EncoderRunner, groupingFor } from "./encoder-runner.js";
 export { ModelConfigError } from "./errors.js";
 export { initParameters } from "./init.js";
+export { maskedLmHidden, maskedLmLogits } from "./masked-lm.js";
 export {
   FAMILY_PREFIX,
   type Init,

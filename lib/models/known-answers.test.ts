@@ -1,11 +1,13 @@
 /**
- * Numbers from running transformers 4.26 and 5.18 on models whose weights follow a rule (testing/known-weights.ts).
+ * Numbers from running transformers 4.26, 5.18 and (masked language models) 5.24 on models whose weights follow a rule (testing/known-weights.ts).
  * Tolerance 5e-6: float32 sums in another order.
  */
 import assert from "node:assert/strict";
+import { Graph, gradients, tokenLogprobs } from "../graph/index.js";
 import { classifierGraph } from "./classifier.js";
 import { type EncoderConfig, parseEncoderConfig } from "./config.js";
-import { encoderGraph } from "./encoder.js";
+import { encoderGraph, encoderInputs } from "./encoder.js";
+import { maskedLmHidden, maskedLmLogits } from "./masked-lm.js";
 import { type ModelTask, parameterSpecs } from "./parameters.js";
 import { knownTensor, knownWeights } from "./testing/known-weights.js";
 import { runEncoder } from "./testing/run-encoder.js";
@@ -119,6 +121,74 @@ describe("encoders, against known answers", () => {
       assertClose(state.slice(6 * 8, 7 * 8), second); // row 1 of the second, which is padded to 5
     }
   });
+
+  const MASKED: [EncoderConfig, number[], number, number[], Record<string, [number, number[]]>][] = [
+    [
+      BERT,
+      [2, 4, 9, 4, 3],
+      2.8210278,
+      [0.776128, -0.596998, -0.249847, 0.020719, -0.58159, 1.274684, -0.625786, -0.510315],
+      {
+        "bert.embeddings.word_embeddings.weight": [2.102768, [0.118256, -0.032993, -0.021714]],
+        "bert.encoder.layer.0.attention.self.query.weight": [0.053007, [-0.001116, 0.001265, -0.003539]],
+        "cls.predictions.bias": [0.629573, [0.062264, 0.02856, 0.027715]],
+        "cls.predictions.transform.dense.weight": [2.326909, [0.142023, -0.085081, -0.094802]],
+        "cls.predictions.transform.LayerNorm.weight": [0.504647, [-0.284709, -0.02618, 0.044269]],
+      },
+    ],
+    [
+      ROBERTA,
+      [0, 16, 9, 16, 2],
+      3.0060582,
+      [0.847101, 1.249743, -0.317248, 0.468241, -0.22056, -0.418536, -1.204969, 0.202326],
+      {
+        "roberta.embeddings.word_embeddings.weight": [1.935408, [-0.048924, 0.168235, -0.151313]],
+        "roberta.encoder.layer.0.attention.self.query.weight": [0.022002, [-0.001806, 0.002209, 0.002335]],
+        "lm_head.bias": [0.661763, [0.10327, 0.116508, 0.03383]],
+        "lm_head.dense.weight": [2.861221, [0.27692, 0.133441, -0.217801]],
+        "lm_head.layer_norm.weight": [0.443692, [-0.10671, 0.307752, -0.102546]],
+      },
+    ],
+    [
+      DISTILBERT,
+      [2, 4, 9, 4, 3],
+      2.5428858,
+      [0.528848, -0.114523, 0.248388, -0.286329, -0.757966, 1.143031, 0.225418, 0.633408],
+      {
+        "distilbert.embeddings.word_embeddings.weight": [2.293741, [-0.002212, 0.005215, -0.007178]],
+        "distilbert.transformer.layer.0.attention.q_lin.weight": [
+          0.141732,
+          [-0.007862, -0.017521, -0.013145],
+        ],
+        "vocab_projector.bias": [0.642538, [0.057771, 0.032812, 0.041833]],
+        "vocab_transform.weight": [1.70557, [0.139909, 0.425482, 0.084364]],
+        "vocab_layer_norm.weight": [0.198723, [-0.083654, -0.01853, -0.029784]],
+      },
+    ],
+  ];
+  for (const [config, ids, loss, logits, grads] of MASKED) {
+    it(`a masked ${config.modelType} gives the reference's logits, loss and gradients`, async () => {
+      const graph = new Graph("masked");
+      const hidden = maskedLmHidden(config, encoderInputs(graph, config));
+      const all = graph.output("logits", maskedLmLogits(config, hidden)); // [1, 5, V]
+      // tokens 5 and 11 stood at places 1 and 3
+      const asked = all.reshape([-1, config.vocabSize]).gather(graph.constant(BigInt64Array.of(1n, 3n)));
+      const found = tokenLogprobs(asked, graph.constant(BigInt64Array.of(5n, 11n)));
+      const value = graph.output("loss", found.reduceMean().neg());
+      for (const [i, gradient] of gradients(value, graph.parameters).entries()) {
+        graph.output(`d.${graph.parameters[i].name}`, gradient);
+      }
+      const outputs = await runEncoder(graph, config, weights(config, "masked-lm"), [{ ids }]);
+      const { vocabSize } = config;
+      assertClose(outputs.logits.slice(vocabSize, vocabSize + logits.length), logits);
+      assertClose(outputs.loss, [loss]);
+      for (const [name, [norm, first]] of Object.entries(grads)) {
+        const gradient = outputs[`d.${name}`];
+        assert.ok(Math.abs(Math.hypot(...gradient) - norm) <= 1e-4 * norm, `norm of ${name}`);
+        assertClose(gradient.slice(0, 3), first);
+      }
+    });
+  }
 
   it("a layer outside the model is refused", () => {
     assert.throws(() => encoderGraph(BERT, [3]), /layer: expected 0 to 2, got 3/);

@@ -6,7 +6,12 @@ import type { DistilBertConfig, EncoderConfig, Gpt2Config, ModelConfig } from ".
 import { ModelConfigError } from "./errors.js";
 
 /** What the model is for, which decides its head. */
-export type ModelTask = "causal-lm" | "causal-lm-with-value" | "sequence-classification" | "encoder";
+export type ModelTask =
+  | "causal-lm"
+  | "causal-lm-with-value"
+  | "sequence-classification"
+  | "masked-lm"
+  | "encoder";
 
 /** How a weight starts when it is not loaded. */
 export type Init =
@@ -47,6 +52,7 @@ export function parameterSpecs(config: ModelConfig, task: ModelTask): ParameterS
   }
   if (task === "encoder") return encoderSpecs(config);
   if (task === "sequence-classification") return [...encoderSpecs(config), ...classifierSpecs(config)];
+  if (task === "masked-lm") return [...encoderSpecs(config), ...maskedLmSpecs(config)];
   throw new ModelConfigError("model_type", config.modelType, `"gpt2" for ${task}`);
 }
 
@@ -95,6 +101,34 @@ export function classifierNames(config: EncoderConfig): { dense: string; logits:
   }
 }
 
+/** Names of a masked language model's head: the dense layer, its LayerNorm, and the bias of the logits. */
+export function maskedLmNames(config: EncoderConfig): { dense: string; norm: string; bias: string } {
+  switch (config.modelType) {
+    case "bert":
+      return {
+        dense: "cls.predictions.transform.dense",
+        norm: "cls.predictions.transform.LayerNorm",
+        bias: "cls.predictions.bias",
+      };
+    case "roberta":
+      return { dense: "lm_head.dense", norm: "lm_head.layer_norm", bias: "lm_head.bias" };
+    case "distilbert":
+      return { dense: "vocab_transform", norm: "vocab_layer_norm", bias: "vocab_projector.bias" };
+  }
+}
+
+/** Name of the weight [V, D] that gives a masked language model's logits: the word embedding, unless the config unties it. */
+export function maskedLmOutputName(config: EncoderConfig): string {
+  if (config.json.tie_word_embeddings !== false) {
+    return `${FAMILY_PREFIX[config.modelType]}embeddings.word_embeddings.weight`;
+  }
+  return {
+    bert: "cls.predictions.decoder.weight",
+    roberta: "lm_head.decoder.weight",
+    distilbert: "vocab_projector.weight",
+  }[config.modelType];
+}
+
 function encoderSpecs(config: EncoderConfig): ParameterSpec[] {
   const { hiddenSize: d, innerSize, initializerRange: std } = config;
   const embeddings = `${FAMILY_PREFIX[config.modelType]}embeddings`;
@@ -138,6 +172,20 @@ function classifierSpecs(config: EncoderConfig): ParameterSpec[] {
   const { hiddenSize: d, initializerRange: std, labels } = config;
   const names = classifierNames(config);
   return [...dense(names.dense, d, d, std), ...dense(names.logits, labels.length, d, std)];
+}
+
+function maskedLmSpecs(config: EncoderConfig): ParameterSpec[] {
+  const { hiddenSize: d, vocabSize, initializerRange: std } = config;
+  const names = maskedLmNames(config);
+  const specs: ParameterSpec[] = [
+    ...dense(names.dense, d, d, std),
+    ...norm(names.norm, d),
+    { name: names.bias, shape: [vocabSize], init: { kind: "zeros" } },
+  ];
+  if (config.json.tie_word_embeddings === false) {
+    specs.push(embedding(maskedLmOutputName(config), vocabSize, d, std));
+  }
+  return specs;
 }
 
 function gpt2Specs(config: Gpt2Config): ParameterSpec[] {

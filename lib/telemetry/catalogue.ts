@@ -371,7 +371,7 @@ export const SPANS = {
   "rlhf.publish": "Publishing the learned weights and waiting for servers.",
   "rlhf.checkpoint": "Writing one checkpoint.",
   "rlhf.evaluate": "Generating and scoring the evaluation rows.",
-  "rlhf.train.step": "One step of supervised training (sft or train-reward).",
+  "rlhf.train.step": "One step of supervised training (sft, train-reward or train-encoder).",
   "rlhf.model.run": "One run of a model over one dynamic batch; linked to every request in it.",
   "rlhf.model.load": "Loading a model and its tokenizer.",
   "rlhf.weights.publish": "Writing one version of the weights to the bus and moving the head.",

@@ -3,6 +3,7 @@
  */
 import { join, resolve } from "node:path";
 import { z } from "zod";
+import { assertDevice } from "../../lib/engine/index.js";
 import { describeFlags, parseServiceArgs, serviceSchema } from "../../lib/rpc/service-config.js";
 import { runService } from "../../lib/rpc/service-process.js";
 import { Evaluator } from "./evaluate/evaluator.js";
@@ -10,6 +11,7 @@ import { runPpo } from "./loop/ppo-run.js";
 import { Replayer } from "./replay/replayer.js";
 import { RunManager } from "./runs/manager.js";
 import { trainerService } from "./service.js";
+import { runEncoder } from "./supervised/encoder-run.js";
 import { runReward } from "./supervised/reward-run.js";
 import { runSft } from "./supervised/sft-run.js";
 
@@ -18,6 +20,10 @@ const DRAIN_GRACE_MS = 25_000;
 
 const schema = serviceSchema({
   runsDir: z.string().default("runs").describe("directory of the runs"),
+  device: z
+    .enum(["cpu", "cuda", "webgpu"])
+    .default("cpu")
+    .describe("where a learner computes whose run file does not say"),
   maxRuns: z.int().min(1).default(1).describe("most runs at work at a time"),
   resumeInterrupted: z
     .boolean()
@@ -56,18 +62,20 @@ export async function main(argv: readonly string[]): Promise<void> {
   await runService(
     "trainer",
     configure,
-    ({ runsDir, maxRuns, resumeInterrupted, dashboardListen, insecure }, { log }) => {
+    ({ runsDir, device, maxRuns, resumeInterrupted, dashboardListen, insecure }, { log }) => {
       let dashboard: Dashboard | undefined;
       const runs = new RunManager({
         runsDirectory: resolve(runsDir),
-        runners: { ppo: runPpo, sft: runSft, reward: runReward },
+        runners: { ppo: runPpo, sft: runSft, reward: runReward, encoder: runEncoder },
         log,
         maxActive: maxRuns,
+        defaults: { device },
       });
       return {
         services: [trainerService(runs, new Evaluator(runs), new Replayer(runs), process.cwd())],
         limits: { maxReceiveBytes: 4 << 20 },
         load: async () => {
+          await assertDevice(device);
           if (resumeInterrupted) runs.resumeInterrupted();
           if (dashboardListen === undefined) return;
           const { startDashboard } = await loadDashboard();

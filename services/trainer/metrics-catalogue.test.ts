@@ -14,6 +14,7 @@ import { ppoStep } from "./ppo/step.js";
 import { tinyBatch, tinyLearner } from "./ppo/testing/tiny-policy.js";
 import { readJournal } from "./runs/journal.js";
 import { RunManager } from "./runs/manager.js";
+import { runEncoder } from "./supervised/encoder-run.js";
 import { runReward } from "./supervised/reward-run.js";
 import { runSft } from "./supervised/sft-run.js";
 
@@ -56,12 +57,15 @@ function rolloutNames(): string[] {
   return Object.keys(rolloutMetrics(config, batch, samples, 1));
 }
 
-/** Metrics of tiny runs of both supervised stages, as their metrics.jsonl has them. */
+/** Metrics of tiny runs of all supervised stages, as their metrics.jsonl has them. */
 async function supervisedNames(folder: string): Promise<string[]> {
   const manager = new RunManager({
     runsDirectory: join(folder, "runs"),
     log: { info() {}, warn() {}, error() {} },
-    runners: { sft: runSft, reward: runReward, ppo: async () => assert.fail("another kind of run") },
+    runners: {
+      ...{ sft: runSft, reward: runReward, encoder: runEncoder },
+      ppo: async () => assert.fail("another kind of run"),
+    },
   });
   writeFileSync(
     join(folder, "rows.csv"),
@@ -73,6 +77,7 @@ async function supervisedNames(folder: string): Promise<string[]> {
   const files = {
     sft: `{ kind: sft, ${common}, data: { train: rows.csv, test: rows.csv } }`,
     reward: `{ kind: reward, ${common}, data: { train: labels.csv, heldOut: 0.2 } }`,
+    encoder: `{ kind: encoder, ${common}, data: { train: rows.csv, heldOut: 0.3 } }`,
   };
   const names = new Set<string>();
   for (const [id, text] of Object.entries(files)) {

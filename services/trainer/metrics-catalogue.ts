@@ -267,9 +267,20 @@ export const RUN_METRICS: Readonly<Record<string, RunMetric>> = {
     "right / held-out examples",
     "at checkpoints",
   ),
+  ...supervisedMetrics(
+    "mlm",
+    "hidden token",
+    "mean of −log p(token | the text around it) over the batch's hidden tokens",
+  ),
+  "mlm/accuracy": supervised(
+    "1",
+    "Share of the held-out texts' hidden tokens whose most probable token is the right one.",
+    "right / hidden tokens",
+    "at checkpoints",
+  ),
 };
 
-/** The metrics that both supervised stages share, under their own names. */
+/** The metrics that all supervised stages share, under their own names. */
 function supervisedMetrics(name: string, counted: string, loss: string): Record<string, RunMetric> {
   return {
     [`${name}/loss`]: supervised("nats", `Mean loss per ${counted} of the batch, before the update.`, loss),
@@ -289,13 +300,17 @@ export function runMetricOf(name: string): RunMetric | undefined {
   return RUN_METRICS[name] ?? (part ? RUN_METRICS[`reward/{term}${part[1] ?? ""}`] : undefined);
 }
 
+/** The prefix of a supervised stage's metrics, by kind of run. */
+const STAGES = { sft: "sft", reward: "classifier", encoder: "mlm" } as const;
+
 /** Names of the metrics that a run of this kind may write; `terms` are the names of its reward terms. */
-export function runMetricNames(kind: "ppo" | "sft" | "reward", terms: readonly string[]): string[] {
-  const stage = kind === "sft" ? "sft/" : "classifier/";
+export function runMetricNames(kind: "ppo" | keyof typeof STAGES, terms: readonly string[]): string[] {
   const own = ([name, { group, when }]: [string, RunMetric]) =>
     kind === "ppo"
       ? group !== "supervised" && when !== "supervised stages"
-      : name.startsWith(stage) || when === "supervised stages" || name === "time/tokens_per_second";
+      : name.startsWith(`${STAGES[kind]}/`) ||
+        when === "supervised stages" ||
+        name === "time/tokens_per_second";
   return Object.entries(RUN_METRICS)
     .filter(own)
     .flatMap(([name]) =>

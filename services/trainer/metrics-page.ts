@@ -15,7 +15,7 @@ const GROUPS: readonly (readonly [group: MetricGroup, title: string, intro: stri
   ["objective", "Objective", "What PPO is asked to raise: scores less the KL penalty."],
   ["ppo", "PPO", "The updates of one step. Names and formulas are TRL's."],
   ["time", "Time", "Seconds of wall time; phases overlap, so they do not add up."],
-  ["supervised", "Supervised stages", "Runs of kind sft and reward."],
+  ["supervised", "Supervised stages", "Runs of kind sft, reward and encoder."],
 ];
 
 const INTRO = `# Metrics

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ConfigError } from "../../lib/config/index.js";
+import { ConfigError, packageRoot } from "../../lib/config/index.js";
 import { type PpoRunConfig, parseRunConfig } from "./run-config.js";
 import { checkRunInputs } from "./run-inputs.js";
 
@@ -76,6 +76,13 @@ describe("a run file", () => {
     assert.match(problemsOf("just text").join(), /not a mapping/);
   });
 
+  it("takes the trainer's device where it names none", () => {
+    assert.equal(parseRunConfig(PPO, "/data").device, "cpu");
+    assert.equal(parseRunConfig(PPO, "/data", { device: "cuda" }).device, "cuda");
+    assert.equal(parseRunConfig(`${PPO}device: webgpu\n`, "/data", { device: "cuda" }).device, "webgpu");
+    assert.match(problemsOf(`${PPO}device: tpu\n`).join(), /device: "tpu" → .*cpu.*cuda.*webgpu/);
+  });
+
   it("asks for names where two terms are of one type, and for no sign where there is no control token", () => {
     const two = PPO.replace("[{ type: classifier }]", "[{ type: classifier }, { type: classifier }]");
     assert.match(problemsOf(two).join(), /two terms are named classifier/);
@@ -107,10 +114,41 @@ describe("the inputs of a run", () => {
   it("that are there pass", () => {
     const folder = mkdtempSync(join(tmpdir(), "rlhf-inputs-"));
     try {
-      for (const name of ["train.csv", "config.json"]) writeFileSync(join(folder, name), "{}");
+      writeFileSync(join(folder, "train.csv"), "");
+      writeFileSync(join(folder, "config.json"), '{ "model_type": "gpt2" }');
       checkRunInputs(parseRunConfig(PPO.replace("model: policy", "model: ."), folder));
     } finally {
       rmSync(folder, { recursive: true });
     }
+  });
+
+  it("that hold a model of another family are named, with the families that will do", () => {
+    const golden = (name: string) => join(packageRoot(), "test/golden", name);
+    const file = (kind: string, model: string) =>
+      JSON.stringify({ kind, model, data: { train: "config.json" }, ...(kind === "ppo" ? ppo : {}) });
+    const ppo = {
+      rewards: [{ type: "classifier" }],
+      batches: 1,
+      servers: { bertscore: { model: golden("gpt2-tiny") } },
+    };
+    const problemsOfInputs = (text: string): string => {
+      try {
+        checkRunInputs(parseRunConfig(text, golden("gpt2-tiny")));
+        return "";
+      } catch (error) {
+        return (error as Error).message;
+      }
+    };
+    for (const kind of ["reward", "encoder"]) {
+      assert.match(
+        problemsOfInputs(file(kind, golden("gpt2-tiny"))),
+        /model: .*gpt2-tiny holds a gpt2 → bert, roberta, distilbert/,
+      );
+      assert.equal(problemsOfInputs(file(kind, golden("roberta-tiny"))), "");
+    }
+    assert.match(problemsOfInputs(file("sft", golden("roberta-tiny"))), /model: .* holds a roberta → gpt2/);
+    const both = problemsOfInputs(file("ppo", golden("bert-tiny-classifier")));
+    assert.match(both, /^.*model: .*bert-tiny-classifier holds a bert → gpt2/m);
+    assert.match(both, /servers\.bertscore\.model: .*gpt2-tiny holds a gpt2 → bert, roberta, distilbert/);
   });
 });

@@ -7,6 +7,7 @@ import { parseDocument } from "yaml";
 import { z } from "zod";
 import { ConfigError, type Frozen, parseConfig } from "../../lib/config/index.js";
 import { nearestName } from "../../lib/config/nearest.js";
+import type { EngineDevice } from "../../lib/engine/index.js";
 import { alarmsSchema } from "./health/settings.js";
 import { runMetricNames } from "./metrics-catalogue.js";
 import { ppoOptionsSchema } from "./ppo/options.js";
@@ -202,7 +203,8 @@ const common = {
   seed: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).default(0),
   /** Threads of the learner. Default: the machine's cores. */
   threads: count.optional(),
-  device: z.enum(["cpu", "cuda", "webgpu"]).default("cpu"),
+  /** Where the learner computes. Default: the trainer's --device. */
+  device: z.enum(["cpu", "cuda", "webgpu"]),
   checkpoint: checkpointSchema.prefault({}),
 };
 
@@ -293,20 +295,21 @@ const sftSchema = z.strictObject({
   optimizer: optimizerSchema.prefault({ learningRate: 5e-4 }),
 });
 
+/** A new encoder of a given size. */
+const encoderInitSchema = z.strictObject({
+  family: z.enum(["bert", "distilbert"]).default("bert"),
+  layers: count.default(2),
+  width: count.default(128),
+  heads: count.default(2),
+  positions: count.default(512),
+  tokenizer: tokenizerSchema,
+});
+
 const rewardSchema = z.strictObject({
   kind: z.literal("reward"),
   ...common,
   model: path.optional(),
-  init: z
-    .strictObject({
-      family: z.enum(["bert", "distilbert"]).default("bert"),
-      layers: count.default(2),
-      width: count.default(128),
-      heads: count.default(2),
-      positions: count.default(512),
-      tokenizer: tokenizerSchema,
-    })
-    .optional(),
+  init: encoderInitSchema.optional(),
   data: z.strictObject({
     train: path,
     test: path.optional(),
@@ -322,22 +325,57 @@ const rewardSchema = z.strictObject({
   optimizer: optimizerSchema.prefault({ learningRate: 3e-4 }),
 });
 
+const encoderSchema = z.strictObject({
+  kind: z.literal("encoder"),
+  ...common,
+  /** Directory to start from; or `init` for new weights. */
+  model: path.optional(),
+  init: encoderInitSchema.optional(),
+  data: z.strictObject({
+    train: path,
+    test: path.optional(),
+    /** Columns whose texts are read, each by itself; a text that occurs more than once is read once an epoch. */
+    textColumns: z.array(z.string().min(1)).min(1).default(["question", "answer"]),
+    /** Share of the texts held out if there is no test file. */
+    heldOut: z.number().min(0).max(0.5).default(0.1),
+    maxRows: count.optional(),
+  }),
+  /** Share of a text's tokens that the model must find; at least one. */
+  maskFraction: z.number().gt(0).max(0.9).default(0.15),
+  maxTokens: count.default(128),
+  epochs: z.number().positive().default(10),
+  batchSize: count.default(16),
+  optimizer: optimizerSchema.prefault({ learningRate: 5e-4 }),
+});
+
 /** Configuration of a PPO run. */
 export type PpoRunConfig = Frozen<z.output<typeof ppoSchema>>;
 /** Configuration of supervised fine-tuning. */
 export type SftRunConfig = Frozen<z.output<typeof sftSchema>>;
 /** Configuration of a reward-model run. */
 export type RewardRunConfig = Frozen<z.output<typeof rewardSchema>>;
+/** Configuration of an encoder's run. */
+export type EncoderRunConfig = Frozen<z.output<typeof encoderSchema>>;
 /** Configuration of a run of any kind. */
-export type RunConfig = PpoRunConfig | SftRunConfig | RewardRunConfig;
+export type RunConfig = PpoRunConfig | SftRunConfig | RewardRunConfig | EncoderRunConfig;
 
-const schemas = { ppo: ppoSchema, sft: sftSchema, reward: rewardSchema } as const;
+const schemas = { ppo: ppoSchema, sft: sftSchema, reward: rewardSchema, encoder: encoderSchema } as const;
+
+/** What a run file gets that does not say it. */
+export interface RunDefaults {
+  /** Where the learner computes. Default: cpu. */
+  readonly device?: EngineDevice | undefined;
+}
 
 /**
  * Parses and checks a run file. Relative paths start from `baseDirectory`. Throws ConfigError with every problem as
  * `field: value → what is accepted`.
  */
-export function parseRunConfig(text: string, baseDirectory: string): RunConfig {
+export function parseRunConfig(
+  text: string,
+  baseDirectory: string,
+  { device = "cpu" }: RunDefaults = {},
+): RunConfig {
   const document = parseDocument(text, { prettyErrors: true });
   const error = document.errors[0];
   if (error) throw new ConfigError([`run file: ${error.message.split("\n")[0]} → valid YAML`]);
@@ -346,10 +384,11 @@ export function parseRunConfig(text: string, baseDirectory: string): RunConfig {
     throw new ConfigError(["run file: not a mapping → fields such as kind, model, data"]);
   }
   const kind = (raw as { kind?: unknown }).kind;
-  if (kind !== "ppo" && kind !== "sft" && kind !== "reward") {
-    throw new ConfigError([`kind: ${JSON.stringify(kind) ?? "missing"} → one of ppo, sft, reward`]);
+  if (typeof kind !== "string" || !Object.hasOwn(schemas, kind)) {
+    const accepted = Object.keys(schemas).join(", ");
+    throw new ConfigError([`kind: ${JSON.stringify(kind) ?? "missing"} → one of ${accepted}`]);
   }
-  const config = parseConfig(schemas[kind], raw, "run file") as RunConfig;
+  const config = parseConfig(schemas[kind as RunConfig["kind"]], { device, ...raw }, "run file") as RunConfig;
   checkAcrossFields(config);
   return resolvePaths(config, baseDirectory);
 }
@@ -427,5 +466,5 @@ function resolvePaths(config: RunConfig, base: string): RunConfig {
     data,
     ...(config.model ? { model: at(config.model) } : {}),
     ...(init ? { init } : {}),
-  }) as SftRunConfig | RewardRunConfig;
+  }) as SftRunConfig | RewardRunConfig | EncoderRunConfig;
 }

@@ -3,10 +3,11 @@
  */
 import { TrainerService } from "../../lib/api/gen/rlhf/trainer/v1/trainer_pb.js";
 import { ConfigError } from "../../lib/config/index.js";
+import { assertDevice } from "../../lib/engine/index.js";
 import { InvalidFieldError, implement, type ServiceImplementation, Validator } from "../../lib/rpc/index.js";
 import type { Evaluator } from "./evaluate/evaluator.js";
 import type { Replayer } from "./replay/replayer.js";
-import type { RunManager } from "./runs/manager.js";
+import { RUN_ID, RUN_ID_RULE, type RunManager } from "./runs/manager.js";
 import { toDifference, toEvaluation, toEvent, toReplayed, toRun } from "./wire.js";
 
 const MAX_CONFIG_BYTES = 1 << 20;
@@ -26,16 +27,25 @@ export function trainerService(
   return implement(
     TrainerService,
     {
-      startRun(request) {
+      async startRun(request) {
         const v = new Validator();
         v.text("config", request.config).notEmpty().maxBytes(MAX_CONFIG_BYTES);
-        v.check();
-        const record = namingFields(() =>
-          runs.start(request.config, request.baseDirectory ?? cwd, request.runId),
+        const { runId } = request;
+        v.require(
+          runId === undefined || RUN_ID.test(runId),
+          "run_id",
+          `is ${JSON.stringify(runId)}; accepted: ${RUN_ID_RULE}`,
         );
+        v.check();
+        const base = request.baseDirectory ?? cwd;
+        await assertDevice(namingFields(() => runs.parse(request.config, base)).device);
+        const record = namingFields(() => runs.start(request.config, base, request.runId));
         return { run: described(record.id) };
       },
       async *watchRun(request, ctx) {
+        const v = new Validator();
+        v.number("from_event", request.fromEvent).atLeast(0);
+        v.check();
         const run = described(request.runId); // an unknown run is an error at once, not an empty stream
         for await (const event of runs.watch(request.runId, Number(request.fromEvent ?? 0n), ctx.signal)) {
           yield toEvent(event, () => run);
@@ -62,7 +72,13 @@ export function trainerService(
         runs.request(request.runId, "paused");
         return { run: described(request.runId) };
       },
-      resumeRun(request) {
+      async resumeRun(request) {
+        const v = new Validator();
+        v.text("config", request.config).notEmpty().maxBytes(MAX_CONFIG_BYTES);
+        v.check();
+        const { directory, config } = runs.get(request.runId);
+        const base = request.baseDirectory ?? directory;
+        await assertDevice(namingFields(() => runs.parse(request.config ?? config, base)).device);
         namingFields(() => runs.resume(request.runId, request.config, request.baseDirectory));
         return { run: described(request.runId) };
       },
@@ -73,13 +89,19 @@ export function trainerService(
       async evaluate(request, ctx) {
         const v = new Validator();
         v.number("rows", request.rows).atLeast(1);
+        v.number("seed", request.seed).atMost(Number.MAX_SAFE_INTEGER);
+        v.text("config", request.config).notEmpty().maxBytes(MAX_CONFIG_BYTES);
         v.check();
-        const { variants, rows, paths } = await evaluator.evaluate(request.runId, {
+        const options = {
           rows: request.rows,
           seed: request.seed === undefined ? undefined : Number(request.seed),
           config: request.config,
           signal: ctx.signal,
+        };
+        const compared = await evaluator.evaluate(request.runId, options).catch((error) => {
+          throw namedFields(error);
         });
+        const { variants, rows, paths } = compared;
         return toEvaluation(variants, rows, paths);
       },
       async *replayRun(request, ctx) {
@@ -104,17 +126,22 @@ export function trainerService(
   );
 }
 
-/** Problems of a run file as field violations, each below `config`. */
+/** Does what may find problems of a run file, and throws them as field violations. */
 function namingFields<T>(work: () => T): T {
   try {
     return work();
   } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    throw new InvalidFieldError(
-      error.problems.map((problem) => {
-        const at = problem.indexOf(": ");
-        return { field: `config.${problem.slice(0, at)}`, description: problem.slice(at + 2) };
-      }),
-    );
+    throw namedFields(error);
   }
+}
+
+/** Problems of a run file as field violations, each below `config`; any other error as it is. */
+function namedFields(error: unknown): unknown {
+  if (!(error instanceof ConfigError)) return error;
+  return new InvalidFieldError(
+    error.problems.map((problem) => {
+      const at = problem.indexOf(": ");
+      return { field: `config.${problem.slice(0, at)}`, description: problem.slice(at + 2) };
+    }),
+  );
 }

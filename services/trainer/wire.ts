@@ -13,7 +13,12 @@ import type { ReplayedBatch } from "./replay/replay.js";
 import type { RunEvent } from "./runs/events.js";
 import type { RunRecord } from "./runs/record.js";
 
-const KINDS = { ppo: RunKind.PPO, sft: RunKind.SFT, reward: RunKind.REWARD } as const;
+const KINDS = {
+  ppo: RunKind.PPO,
+  sft: RunKind.SFT,
+  reward: RunKind.REWARD,
+  encoder: RunKind.ENCODER,
+} as const;
 
 /** A run as a message. */
 export function toRun(record: RunRecord, directory: string): MessageInitShape<typeof RunSchema> {

@@ -6,10 +6,10 @@ import { crossEntropy, type Graph } from "../../../lib/graph/index.js";
 import { classifierLogits } from "../../../lib/models/classifier.js";
 import { type EncoderConfig, maxTokens } from "../../../lib/models/config.js";
 import { encoderInputs } from "../../../lib/models/encoder.js";
-import { type EncoderRow, encoderFeeds } from "../../../lib/models/encoder-feeds.js";
+import type { EncoderRow } from "../../../lib/models/encoder-feeds.js";
+import { encoderRowFeeds } from "./encoder-row-feeds.js";
 import { LearnerInputError } from "./errors.js";
 import { checkIds, checkLength, int64Feed } from "./layout.js";
-import type { HostFeed } from "./run-program.js";
 import type { SupervisedTask } from "./supervised-learner.js";
 
 /** One text, tokenized with its special tokens, and its label. */
@@ -42,18 +42,10 @@ export function classificationTask(config: EncoderConfig): SupervisedTask<Labell
       const right = graph.input("labels", "int64", ["batch"]);
       return { loss: crossEntropy(logits, right), outputs: { logits } };
     },
-    feeds(examples) {
-      const { batch, time, ...arrays } = encoderFeeds(config, examples);
-      const feeds: Record<string, HostFeed> = {
-        labels: int64Feed(examples.map(({ label }) => label)),
-        attention_bias: { dtype: "float32", dims: [batch, 1, 1, time], data: arrays.attention_bias },
-      };
-      for (const name of ["input_ids", "position_ids", "token_type_ids"] as const) {
-        const data = arrays[name];
-        if (data) feeds[name] = { dtype: "int64", dims: [batch, time], data };
-      }
-      return feeds;
-    },
+    feeds: (examples) => ({
+      ...encoderRowFeeds(config, examples).feeds,
+      labels: int64Feed(examples.map(({ label }) => label)),
+    }),
     count(examples, { logits }) {
       const right = examples.filter(({ label }, row) => {
         const scores = logits.subarray(row * labels, (row + 1) * labels);

@@ -5,12 +5,9 @@
 import { type Graph, tokenLogprobs } from "../../../lib/graph/index.js";
 import type { Gpt2Config } from "../../../lib/models/config.js";
 import { gpt2Hidden, gpt2Logits } from "../../../lib/models/gpt2.js";
-import { LearnerInputError } from "./errors.js";
+import { checkLabels, IGNORED_LABEL } from "./labels.js";
 import { checkIds, checkLength, int64Feed, padTokens } from "./layout.js";
 import type { SupervisedTask } from "./supervised-learner.js";
-
-/** Label of a token that is not learned. */
-export const IGNORED_LABEL = -100;
 
 /** One text. */
 export interface TextExample {
@@ -28,7 +25,8 @@ export function nextTokenTask(config: Gpt2Config): SupervisedTask<TextExample> {
     check(example, field) {
       checkIds(example.ids, config, `${field}.ids`);
       checkLength(example.ids.length, config, field);
-      checkLabels(example, config.vocabSize, `${field}.labels`);
+      const { ids, labels } = example;
+      if (labels) checkLabels(labels, { ids, vocabSize: config.vocabSize }, `${field}.labels`);
     },
     weightOf: (example) => learnedPlaces(example).length,
     sizeOf: (example) => ({ tokens: example.ids.length, logitRows: learnedPlaces(example).length }),
@@ -63,18 +61,4 @@ function learnedPlaces({ ids, labels = ids }: TextExample): number[] {
   const places: number[] = [];
   for (let t = 1; t < ids.length; t++) if (labels[t] !== IGNORED_LABEL) places.push(t);
   return places;
-}
-
-function checkLabels({ ids, labels }: TextExample, vocabSize: number, field: string): void {
-  if (!labels) return;
-  if (labels.length !== ids.length) {
-    throw new LearnerInputError(field, `expected ${ids.length} labels, got ${labels.length}`);
-  }
-  for (let t = 0; t < labels.length; t++) {
-    const label = labels[t];
-    if (label !== IGNORED_LABEL && !(Number.isInteger(label) && label >= 0 && label < vocabSize)) {
-      const expected = `an id from 0 to ${vocabSize - 1}, or ${IGNORED_LABEL}`;
-      throw new LearnerInputError(`${field}[${t}]`, `expected ${expected}, got ${label}`);
-    }
-  }
 }

@@ -1,11 +1,15 @@
 import assert from "node:assert/strict";
 import { createEngine, type Engine } from "../../../lib/engine/index.js";
 import type { EncoderConfig, Gpt2Config } from "../../../lib/models/config.js";
+import { initParameters, parameterSpecs } from "../../../lib/models/index.js";
 import { assertClose } from "../ppo/testing/golden.js";
 import { classificationTask, type LabelledExample } from "./classification-task.js";
-import { IGNORED_LABEL, nextTokenTask, type TextExample } from "./next-token-task.js";
+import { IGNORED_LABEL } from "./labels.js";
+import { type MaskedExample, maskedLanguageTask } from "./masked-language-task.js";
+import { nextTokenTask, type TextExample } from "./next-token-task.js";
 import { type EvaluationResult, SupervisedLearner } from "./supervised-learner.js";
 import { goldenModel } from "./testing/golden-models.js";
+import type { LearnerOptions } from "./trainable-model.js";
 
 describe("supervised learner", () => {
   let engine: Engine;
@@ -224,4 +228,75 @@ describe("supervised learner", () => {
       });
     });
   }
+
+  describe("with masked language modelling", () => {
+    let config: EncoderConfig;
+    let weights: Map<string, Float32Array>;
+    const MASK = 4;
+    const examples: MaskedExample[] = [
+      [2, 20, 31, 42, 53, 64, 3],
+      [2, 70, 81, 3],
+      [2, 15, 26, 37, 48, 59, 60, 71, 82, 93, 3],
+    ].map((ids) => {
+      const hidden = [1, ids.length - 2];
+      return {
+        ids: ids.map((id, t) => (hidden.includes(t) ? MASK : id)),
+        labels: ids.map((id, t) => (hidden.includes(t) ? id : IGNORED_LABEL)),
+      };
+    });
+
+    before(async () => {
+      const golden = await goldenModel<unknown>("bert-tiny-classifier", "encoder");
+      config = golden.config as EncoderConfig;
+      const head = parameterSpecs(config, "masked-lm").filter(({ name }) => !golden.weights.has(name));
+      assert.ok(head.length > 0);
+      weights = new Map([...golden.weights, ...initParameters(head, 1)]);
+    });
+
+    const create = (limits = {}, options: Partial<LearnerOptions> = {}) =>
+      SupervisedLearner.create(
+        engine,
+        maskedLanguageTask(config),
+        weights,
+        { learningRate: 3e-3, ...options },
+        limits,
+      );
+
+    it("starts near a guess among all tokens, and learns to find every one", async () => {
+      const learner = await create();
+      const first = await learner.evaluate(examples);
+      assert.equal(first.weight, 6);
+      assertClose(first.loss, Math.log(config.vocabSize), 1, "nats");
+      for (let k = 0; k < 60; k++) await learner.step(examples);
+      const { loss, means } = await learner.evaluate(examples);
+      assert.ok(loss < 0.1 * first.loss, `loss went from ${first.loss} to ${loss}`);
+      assert.equal(means.accuracy, 1);
+      await learner.release();
+    });
+
+    it("counts hidden tokens alone, however the batch is cut", async () => {
+      const whole = await create({ maxPadding: 1 }, { learningRate: 1, epsilon: 1 });
+      const cut = await create({ maxTokens: 1 }, { learningRate: 1, epsilon: 1 });
+      const nothing = { ids: [2, 9, 3], labels: [IGNORED_LABEL, IGNORED_LABEL, IGNORED_LABEL] };
+      const [a, b] = [await whole.step(examples), await cut.step([...examples, nothing])];
+      assertClose(a.loss, b.loss, 1e-5, "loss");
+      assertClose(a.gradNorm, b.gradNorm, 1e-4 * a.gradNorm, "gradNorm");
+      const alone = await whole.evaluate([examples[0] as MaskedExample]);
+      const padded = await whole.evaluate([examples[0] as MaskedExample, nothing]);
+      assert.equal(alone.weight, 2);
+      assert.deepEqual(padded, alone);
+      await Promise.all([whole.release(), cut.release()]);
+    });
+
+    it("names what it cannot learn from", async () => {
+      const learner = await create();
+      const refused = (example: MaskedExample, message: RegExp) =>
+        assert.rejects(learner.step([example]), { code: "INVALID_FIELD", message });
+      await refused({ ids: [2, 3], labels: [1] }, /^examples\[0\]\.labels: expected 2 labels, got 1/);
+      await refused({ ids: [2, -1], labels: [1, 1] }, /^examples\[0\]\.ids\[1\]: expected an id/);
+      await refused({ ids: [2, 3], labels: [1, 1e6] }, /^examples\[0\]\.labels\[1\]: expected an id from 0/);
+      await refused({ ids: [2, 3], labels: [IGNORED_LABEL, IGNORED_LABEL] }, /nothing/);
+      await learner.release();
+    });
+  });
 });

@@ -48,6 +48,7 @@ describe("a full disk", () => {
         },
         ppo: () => assert.fail(),
         reward: () => assert.fail(),
+        encoder: () => assert.fail(),
       },
     });
     manager.start(

@@ -30,7 +30,7 @@ function managerOf(work: Work): RunManager {
   return new RunManager({
     runsDirectory: folder,
     log: quiet,
-    runners: { sft: work, ppo: never, reward: never },
+    runners: { sft: work, ppo: never, reward: never, encoder: never },
   });
 }
 

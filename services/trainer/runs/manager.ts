@@ -13,7 +13,7 @@ import {
   TrainerBusyError,
   UnknownRunError,
 } from "../errors.js";
-import { parseRunConfig, type RunConfig } from "../run-config.js";
+import { parseRunConfig, type RunConfig, type RunDefaults } from "../run-config.js";
 import { checkRunInputs } from "../run-inputs.js";
 import { EventFile } from "../tensorboard/event-file.js";
 import { checkResumeConfig } from "./changed-config.js";
@@ -40,6 +40,8 @@ export interface RunManagerOptions {
   readonly log: Log;
   /** Most runs at a time. */
   readonly maxActive?: number;
+  /** What a run file gets that does not say it. */
+  readonly defaults?: RunDefaults;
 }
 
 interface ActiveRun {
@@ -53,7 +55,10 @@ interface ActiveRun {
   readonly done: Promise<void>;
 }
 
-const ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
+/** What the name of a run may be, for people. */
+export const RUN_ID_RULE = "letters, digits, '.', '_' and '-', first a letter or digit, at most 100";
+/** The same for machines. */
+export const RUN_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
 const RESUMABLE: readonly RunState[] = ["PAUSED", "STOPPED", "FAILED", "INTERRUPTED"];
 
 /** The runs below one directory. */
@@ -66,18 +71,21 @@ export class RunManager {
     mkdirSync(options.runsDirectory, { recursive: true });
   }
 
+  /** A run file with this trainer's defaults. Throws ConfigError naming every problem. */
+  parse(configText: string, baseDirectory: string): RunConfig {
+    return parseRunConfig(configText, baseDirectory, this.options.defaults);
+  }
+
   /**
    * Checks a run file and starts the run. Throws ConfigError (every problem named), RunStateError if the name is taken,
    * TrainerBusyError if enough runs are active.
    */
   start(configText: string, baseDirectory: string, runId?: string): RunRecord {
-    const config = parseRunConfig(configText, baseDirectory);
+    const config = this.parse(configText, baseDirectory);
     checkRunInputs(config);
     const id = runId ?? this.#newId(config.kind);
-    if (!ID.test(id)) {
-      throw new RunStateError(
-        `run_id: ${JSON.stringify(id)} → letters, digits, '.', '_' and '-', at most 100`,
-      );
+    if (!RUN_ID.test(id)) {
+      throw new RunStateError(`run_id: ${JSON.stringify(id)} → ${RUN_ID_RULE}`);
     }
     this.#admit();
     const directory = join(this.options.runsDirectory, id);
@@ -120,7 +128,7 @@ export class RunManager {
     }
     this.#admit();
     const own = readFileSync(join(directory, "run.yaml"), "utf8"); // somebody may have changed it by hand
-    const config = parseRunConfig(configText ?? own, baseDirectory ?? directory);
+    const config = this.parse(configText ?? own, baseDirectory ?? directory);
     checkResumeConfig(learnedUnder(directory) ?? parseRunConfig(own, directory), config);
     return this.#launch(directory, config, { ...record, state: "STARTING", reason: "" }, true);
   }
@@ -152,7 +160,7 @@ export class RunManager {
   /** All runs, newest first. A directory whose run.json can't be read is left out, with a warning. */
   list(): RunRecord[] {
     const records = readdirSync(this.options.runsDirectory, { withFileTypes: true }).flatMap((entry) => {
-      if (!entry.isDirectory() || !ID.test(entry.name)) return [];
+      if (!entry.isDirectory() || !RUN_ID.test(entry.name)) return [];
       try {
         return [this.#find(entry.name).record];
       } catch (error) {
@@ -242,7 +250,7 @@ export class RunManager {
     const directory = join(this.options.runsDirectory, id);
     const active = this.#active.get(id);
     if (active) return { directory, record: active.record };
-    const record = ID.test(id) ? readRunRecord(directory) : undefined;
+    const record = RUN_ID.test(id) ? readRunRecord(directory) : undefined;
     if (!record) throw new UnknownRunError(id);
     const atWork = record.state === "STARTING" || record.state === "RUNNING";
     const unwritten = this.#unwritten.get(id);

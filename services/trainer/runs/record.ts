@@ -7,7 +7,7 @@ import { readJson, writeFileAtomic } from "./files.js";
 
 const recordSchema = z.object({
   id: z.string(),
-  kind: z.enum(["ppo", "sft", "reward"]),
+  kind: z.enum(["ppo", "sft", "reward", "encoder"]),
   state: z.enum(["STARTING", "RUNNING", "PAUSED", "FINISHED", "STOPPED", "FAILED", "INTERRUPTED"]),
   step: z.number().int(),
   totalSteps: z.number().int(),

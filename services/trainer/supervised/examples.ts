@@ -2,7 +2,8 @@
 import { fillTemplate, Rng } from "../../../lib/dataset/index.js";
 import type { Tokenizer } from "../../../lib/tokenizer/index.js";
 import type { LabelledExample } from "../learner/classification-task.js";
-import { IGNORED_LABEL, type TextExample } from "../learner/next-token-task.js";
+import { IGNORED_LABEL } from "../learner/labels.js";
+import type { TextExample } from "../learner/next-token-task.js";
 import type { QaRow } from "../rollout/rows.js";
 import type { SftRunConfig } from "../run-config.js";
 

@@ -21,7 +21,7 @@ import {
   trainBpe,
   trainWordPiece,
 } from "../../../lib/tokenizer/index.js";
-import type { RewardRunConfig, SftRunConfig } from "../run-config.js";
+import type { EncoderRunConfig, SftRunConfig } from "../run-config.js";
 
 /** A model about to be trained, and what it takes to save it. */
 export interface StartingModel {
@@ -39,11 +39,26 @@ export interface StartingModel {
 }
 
 type Init = NonNullable<SftRunConfig["init"]>;
+type EncoderInit = NonNullable<EncoderRunConfig["init"]>;
+
+/** Names of what a directory's model may lack: the head of another task, and what it is made of. */
+const HEADS = [
+  ...["v_head.", "classifier.", "pre_classifier.", "bert.pooler.", "score."],
+  ...["cls.predictions.", "lm_head.dense.", "lm_head.layer_norm.", "lm_head.bias", "lm_head.decoder."],
+  ...["vocab_transform.", "vocab_layer_norm.", "vocab_projector."],
+];
+
+/** How transformers calls an encoder with a head. */
+const ARCHITECTURES = {
+  "sequence-classification": "ForSequenceClassification",
+  "masked-lm": "ForMaskedLM",
+} as const;
+const FAMILY_CLASS = { bert: "Bert", roberta: "Roberta", distilbert: "DistilBert" } as const;
 
 /** A directory's model for `task`; weights that it lacks (a head) start at random. */
 export async function loadModel(folder: string, task: ModelTask, seed: number): Promise<StartingModel> {
   const checkpoint = await loadCheckpoint(folder, (json) => parameterSpecs(parseModelConfig(json), task), {
-    optional: ["v_head.", "classifier.", "pre_classifier.", `bert.pooler.`, "score."],
+    optional: HEADS,
   });
   const config = parseModelConfig(checkpoint.config);
   const missing = parameterSpecs(config, task).filter(({ name }) => !checkpoint.tensors.has(name));
@@ -53,7 +68,7 @@ export async function loadModel(folder: string, task: ModelTask, seed: number): 
     weights: new Map([...checkpoint.tensors, ...initParameters(missing, seed)]),
     shapes: shapesOf(config, task),
     weightVersion: checkpoint.weightVersion,
-    json: checkpoint.config,
+    json: namingHead(checkpoint.config, config, task),
     generationConfig: checkpoint.generationConfig,
     files: await tokenizerFiles(folder),
   };
@@ -95,48 +110,73 @@ export async function newGpt2(
 
 /** A new classifier with `labels` labels. */
 export async function newClassifier(
-  init: NonNullable<RewardRunConfig["init"]>,
+  init: EncoderInit,
   labels: readonly string[],
   texts: () => readonly string[],
   seed: number,
 ): Promise<StartingModel> {
-  const { tokenizer, files } = await tokenizerOf(init, (vocabSize) =>
-    trainWordPiece(texts(), { vocabSize, modelMaxLength: init.positions }),
-  );
+  const { tokenizer, files } = await wordPieceOf(init, texts);
+  const json = {
+    ...encoderJson(init, tokenizer),
+    problem_type: "single_label_classification",
+    id2label: Object.fromEntries(labels.map((label, i) => [String(i), label])),
+    label2id: Object.fromEntries(labels.map((label, i) => [label, i])),
+  };
+  return start(json, "sequence-classification", tokenizer, files, seed);
+}
+
+/** A new encoder under a masked language model's head. */
+export async function newEncoder(
+  init: EncoderInit,
+  texts: () => readonly string[],
+  seed: number,
+): Promise<StartingModel> {
+  const { tokenizer, files } = await wordPieceOf(init, texts);
+  return start(encoderJson(init, tokenizer), "masked-lm", tokenizer, files, seed);
+}
+
+/** config.json of a new encoder, before its head is named. */
+function encoderJson(init: EncoderInit, tokenizer: Tokenizer): JsonObject {
   const shared = {
     vocab_size: tokenizer.vocabSize,
     max_position_embeddings: init.positions,
     initializer_range: 0.02,
     pad_token_id: tokenizer.specialIds.pad ?? 0,
-    problem_type: "single_label_classification",
-    id2label: Object.fromEntries(labels.map((label, i) => [String(i), label])),
-    label2id: Object.fromEntries(labels.map((label, i) => [label, i])),
+    tie_word_embeddings: true,
   };
-  const json =
-    init.family === "bert"
-      ? {
-          architectures: ["BertForSequenceClassification"],
-          model_type: "bert",
-          hidden_size: init.width,
-          num_hidden_layers: init.layers,
-          num_attention_heads: init.heads,
-          intermediate_size: 4 * init.width,
-          hidden_act: "gelu",
-          type_vocab_size: 2,
-          layer_norm_eps: 1e-12,
-          ...shared,
-        }
-      : {
-          architectures: ["DistilBertForSequenceClassification"],
-          model_type: "distilbert",
-          dim: init.width,
-          n_layers: init.layers,
-          n_heads: init.heads,
-          hidden_dim: 4 * init.width,
-          activation: "gelu",
-          ...shared,
-        };
-  return start(json, "sequence-classification", tokenizer, files, seed);
+  return init.family === "bert"
+    ? {
+        model_type: "bert",
+        hidden_size: init.width,
+        num_hidden_layers: init.layers,
+        num_attention_heads: init.heads,
+        intermediate_size: 4 * init.width,
+        hidden_act: "gelu",
+        type_vocab_size: 2,
+        layer_norm_eps: 1e-12,
+        ...shared,
+      }
+    : {
+        model_type: "distilbert",
+        dim: init.width,
+        n_layers: init.layers,
+        n_heads: init.heads,
+        hidden_dim: 4 * init.width,
+        activation: "gelu",
+        ...shared,
+      };
+}
+
+function wordPieceOf(init: EncoderInit, texts: () => readonly string[]) {
+  return tokenizerOf(init, (vocabSize) =>
+    trainWordPiece(texts(), { vocabSize, modelMaxLength: init.positions }),
+  );
+}
+
+/** A configuration that names the head of `task`, for encoders; others stay as they are. */
+function namingHead(json: JsonObject, { modelType }: ModelConfig, task: ModelTask): JsonObject {
+  if (modelType === "gpt2" || (task !== "masked-lm" && task !== "sequence-classification")) return json;
+  return { ...json, architectures: [`${FAMILY_CLASS[modelType]}${ARCHITECTURES[task]}`] };
 }
 
 function start(
@@ -155,7 +195,7 @@ function start(
     weights,
     shapes: shapesOf(config, task),
     weightVersion: 0,
-    json,
+    json: namingHead(json, config, task),
     generationConfig,
     files,
   };

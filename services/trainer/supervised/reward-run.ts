@@ -50,6 +50,7 @@ export async function runReward(context: RunContext<RewardRunConfig>): Promise<R
     model,
     task: classificationTask(model.config),
     train: examples(split.train),
+    draw: (example) => example,
     heldOut: examples(split.heldOut),
     tokens: ({ ids }) => ids.length,
   });

@@ -35,6 +35,7 @@ export async function runSft(context: RunContext<SftRunConfig>): Promise<RunResu
     model,
     task: nextTokenTask(model.config),
     train: textExamples(limits, rows, model.tokenizer),
+    draw: (example) => example,
     heldOut: textExamples(limits, test.slice(0, 256), model.tokenizer),
     tokens: ({ ids }) => ids.length,
   });

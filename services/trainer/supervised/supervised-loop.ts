@@ -1,5 +1,5 @@
 /**
- * @file The loop of both supervised stages: epochs over examples in a seeded order, a held-out loss now and then, checkpoints
+ * @file The loop of all supervised stages: epochs over examples in a seeded order, a held-out loss now and then, checkpoints
  * that a resumed run goes on from with the same numbers.
  */
 
@@ -14,7 +14,7 @@ import { RunInterrupted } from "../errors.js";
 import type { HostParameter } from "../learner/parameter-store.js";
 import { SupervisedLearner, type SupervisedTask } from "../learner/supervised-learner.js";
 import { MODEL_FOLDER, readOptimizer, writeOptimizer } from "../loop/policy-checkpoint.js";
-import type { RewardRunConfig, SftRunConfig } from "../run-config.js";
+import type { EncoderRunConfig, RewardRunConfig, SftRunConfig } from "../run-config.js";
 import type { RunContext, RunResult } from "../runs/context.js";
 import type { StartingModel } from "./model-files.js";
 
@@ -24,16 +24,18 @@ const stateSchema = z.object({
   metricsBytes: z.number().int(),
 });
 
-/** What a supervised stage hands to the loop. */
-export interface SupervisedStage<Example> {
+/** What a supervised stage hands to the loop. A source is what a row of the data became; what a step learns of it is an example. */
+export interface SupervisedStage<Source, Example> {
   /** Names its metrics: `sft/loss`. */
-  readonly name: "sft" | "classifier";
+  readonly name: "sft" | "classifier" | "mlm";
   readonly model: StartingModel;
   readonly task: SupervisedTask<Example>;
-  readonly train: readonly Example[];
+  readonly train: readonly Source[];
+  /** The example of a source in one step; `rng` is a stream of that step and place alone. */
+  readonly draw: (source: Source, rng: Rng) => Example;
   readonly heldOut: readonly Example[];
-  /** Tokens of an example, for tokens per second. */
-  readonly tokens: (example: Example) => number;
+  /** Tokens of a source, for tokens per second. */
+  readonly tokens: (source: Source) => number;
 }
 
 /** Steps of a run: epochs over the examples, rounded up. */
@@ -62,9 +64,9 @@ export function batchOf<Example>(
 }
 
 /** Trains to the end. Throws RunInterrupted on request, LearnerNonFiniteError where the loss is not finite. */
-export async function runSupervised<Example>(
-  context: RunContext<SftRunConfig | RewardRunConfig>,
-  stage: SupervisedStage<Example>,
+export async function runSupervised<Source, Example>(
+  context: RunContext<SftRunConfig | RewardRunConfig | EncoderRunConfig>,
+  stage: SupervisedStage<Source, Example>,
 ): Promise<RunResult> {
   const { config, resumeFrom } = context;
   const { model, name } = stage;
@@ -97,7 +99,10 @@ export async function runSupervised<Example>(
         async () => {
           const started = performance.now();
           const batch = batchOf(stage.train, config.batchSize, config.seed, step);
-          const result = await active.step(batch, `step ${step}`);
+          const examples = batch.map((source, i) =>
+            stage.draw(source, Rng.from(config.seed, "draw", step, i)),
+          );
+          const result = await active.step(examples, `step ${step}`);
           const seconds = (performance.now() - started) / 1000;
           const heldOut =
             checkpointDue && stage.heldOut.length > 0 ? await active.evaluate(stage.heldOut) : undefined;
@@ -110,8 +115,7 @@ export async function runSupervised<Example>(
               ? {}
               : { [`${name}/accuracy`]: heldOut.means.accuracy }),
             "time/step": seconds,
-            "time/tokens_per_second":
-              batch.reduce((sum, example) => sum + stage.tokens(example), 0) / seconds,
+            "time/tokens_per_second": batch.reduce((sum, source) => sum + stage.tokens(source), 0) / seconds,
           });
         },
       );

@@ -3,9 +3,13 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { loadCheckpoint } from "../../../lib/checkpoint/index.js";
+import { packageRoot } from "../../../lib/config/index.js";
+import { parameterSpecs, parseModelConfig } from "../../../lib/models/index.js";
 import { loadTokenizer } from "../../../lib/tokenizer/index.js";
 import { readJournal } from "../runs/journal.js";
 import { RunManager } from "../runs/manager.js";
+import { runEncoder } from "./encoder-run.js";
 import { holdOut, labelNames, labelsOf, textExamples } from "./examples.js";
 import { runReward } from "./reward-run.js";
 import { runSft } from "./sft-run.js";
@@ -24,7 +28,7 @@ function managerOf(): RunManager {
   return new RunManager({
     runsDirectory: folder,
     log: quiet,
-    runners: { sft: runSft, reward: runReward, ppo: never },
+    runners: { sft: runSft, reward: runReward, encoder: runEncoder, ppo: never },
   });
 }
 
@@ -38,6 +42,13 @@ const metricsOf = (id: string) => readJournal(join(folder, id, "metrics.jsonl"))
 /** Metrics without wall-clock times, which no two runs share. */
 const timeless = (lines: readonly Line[]) =>
   lines.map((line) => Object.fromEntries(Object.entries(line).filter(([name]) => !name.startsWith("time/"))));
+
+/** The tensors of a model directory, by name. */
+function headerOf(directory: string): Record<string, unknown> {
+  const bytes = readFileSync(join(directory, "model.safetensors"));
+  const length = Number(bytes.readBigUInt64LE(0));
+  return JSON.parse(bytes.subarray(8, 8 + length).toString("utf8")) as Record<string, unknown>;
+}
 
 const QUESTIONS = ["where is the saw?", "who has the key?", "when do you open?", "what does it cost?"];
 const ANSWERS = [
@@ -149,6 +160,109 @@ optimizer: { learningRate: 0.003 }
     const record = await manager.finished("reward");
     assert.equal(record.state, "FINISHED", record.reason);
     assert.equal(record.metrics["classifier/accuracy"], 1);
+  });
+});
+
+const encoderFile = (rows: string, epochs: number, change = "") => `
+kind: encoder
+seed: 3
+threads: 1
+init: { layers: 1, width: 32, heads: 2, positions: 64, tokenizer: { vocabSize: 330 } }
+data: { train: ${rows}, heldOut: 0.25 }
+epochs: ${epochs}
+batchSize: 4
+checkpoint: { every: 8 }
+optimizer: { learningRate: 0.01, schedule: constant }
+${change}
+`;
+
+describe("training of an encoder", function () {
+  this.timeout(120_000);
+
+  it("starts from nothing, learns to find hidden tokens, and saves what transformers calls BertForMaskedLM", async () => {
+    const manager = managerOf();
+    manager.start(encoderFile(writeRows(), 60), folder, "encoder");
+    const record = await manager.finished("encoder");
+    assert.equal(record.state, "FINISHED", record.reason);
+    const lines = metricsOf("encoder");
+    assert.equal(lines.length, 90); // 60 epochs of the 6 of 8 texts that are not held out
+    const mean = (part: readonly Line[]) =>
+      part.reduce((sum, line) => sum + (line["mlm/loss"] as number), 0) / part.length;
+    const [first, last] = [mean(lines.slice(0, 10)), mean(lines.slice(-10))];
+    assert.ok(last < 0.5 * first, `loss went from ${first} to ${last}`);
+    const evaluated = lines.filter((line) => "mlm/test_loss" in line);
+    assert.deepEqual(
+      evaluated.map(({ step }) => step),
+      [8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 90],
+    );
+    for (const line of evaluated) {
+      assert.ok(Number.isFinite(line["mlm/test_loss"]));
+      assert.ok((line["mlm/accuracy"] as number) >= 0 && (line["mlm/accuracy"] as number) <= 1);
+    }
+    const json = JSON.parse(readFileSync(join(record.modelDirectory, "config.json"), "utf8"));
+    assert.deepEqual(json.architectures, ["BertForMaskedLM"]);
+    const loaded = await loadCheckpoint(record.modelDirectory, (config) =>
+      parameterSpecs(parseModelConfig(config), "encoder"),
+    );
+    assert.deepEqual(loaded.unused, []);
+    const names = Object.keys(headerOf(record.modelDirectory)).filter((name) => name.startsWith("cls."));
+    assert.deepEqual(names.sort(), [
+      "cls.predictions.bias",
+      "cls.predictions.transform.LayerNorm.bias",
+      "cls.predictions.transform.LayerNorm.weight",
+      "cls.predictions.transform.dense.bias",
+      "cls.predictions.transform.dense.weight",
+    ]);
+    assert.notEqual((await loadTokenizer(record.modelDirectory)).specialIds.mask, undefined);
+  });
+
+  it("hides other tokens each time it reads a text, and goes on after a stop with the same bits", async () => {
+    const manager = managerOf();
+    const text = encoderFile(writeRows(), 12);
+    manager.start(text, folder, "whole");
+    assert.equal((await manager.finished("whole")).state, "FINISHED");
+    manager.start(text, folder, "halves");
+    for await (const event of manager.watch("halves", 0, new AbortController().signal)) {
+      if (event.kind === "step" && event.step === 5) manager.request("halves", "stopped");
+    }
+    assert.equal((await manager.finished("halves")).state, "STOPPED");
+    manager.resume("halves");
+    const end = await manager.finished("halves");
+    assert.equal(end.state, "FINISHED", end.reason);
+    assert.deepEqual(timeless(metricsOf("halves")), timeless(metricsOf("whole")));
+    const weights = (id: string) => readFileSync(join(folder, id, "model", "model.safetensors"));
+    assert.ok(weights("halves").equals(weights("whole")), "the final weights are the same bytes");
+  });
+
+  it("goes on from a directory: an encoder, or a classifier whose head it replaces", async () => {
+    const manager = managerOf();
+    const rows = writeRows();
+    manager.start(encoderFile(rows, 30), folder, "first");
+    const first = await manager.finished("first");
+    assert.equal(first.state, "FINISHED", first.reason);
+    const from = (directory: string) => encoderFile(rows, 1).replace(/^init: .*$/m, `model: ${directory}`);
+    manager.start(from(first.modelDirectory), folder, "second");
+    const second = await manager.finished("second");
+    assert.equal(second.state, "FINISHED", second.reason);
+    const lossOf = (id: string, step: number) => metricsOf(id)[step - 1]?.["mlm/loss"] as number;
+    assert.ok(lossOf("second", 1) < 0.7 * lossOf("first", 1), "it starts from what was learned");
+    const classifier = join(packageRoot(), "test/golden/bert-tiny-classifier");
+    manager.start(from(classifier), folder, "third");
+    const third = await manager.finished("third");
+    assert.equal(third.state, "FINISHED", third.reason);
+    const json = JSON.parse(readFileSync(join(third.modelDirectory, "config.json"), "utf8"));
+    assert.deepEqual(json.architectures, ["BertForMaskedLM"]);
+  });
+
+  it("says so where the tokenizer has no token to hide others with", async () => {
+    const manager = managerOf();
+    const gpt2 = join(packageRoot(), "test/golden/gpt2-tiny");
+    const unmasked = encoderFile(writeRows(), 1).replace(/tokenizer: \{[^}]*\}/, `tokenizer: ${gpt2}`);
+    manager.start(unmasked, folder, "unmasked");
+    assert.match(
+      (await manager.finished("unmasked")).reason,
+      /^init.tokenizer: .*gpt2-tiny has a tokenizer without a mask token/,
+    );
   });
 });
 

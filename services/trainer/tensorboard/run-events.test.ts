@@ -35,7 +35,7 @@ describe("TensorBoard", () => {
       const manager = new RunManager({
         runsDirectory: folder,
         log: { info() {}, warn() {}, error() {} },
-        runners: { sft: work, ppo: never, reward: never },
+        runners: { sft: work, ppo: never, reward: never, encoder: never },
       });
       writeFileSync(join(folder, "rows.csv"), "question,answer\nwhy?,because\n");
       manager.start(RUN_FILE, folder, "one");

@@ -59,7 +59,7 @@ export class TestMesh {
   static async start(options: { runsDirectory?: string; log?: Log } = {}): Promise<TestMesh> {
     const never = () => Promise.reject(new Error("another kind of run"));
     const at = options.runsDirectory ?? mkdtempSync(join(tmpdir(), "rlhf-mesh-runs-"));
-    const runners = { ppo: runPpo, sft: never, reward: never };
+    const runners = { ppo: runPpo, sft: never, reward: never, encoder: never };
     const manager = new RunManager({ runsDirectory: at, log: options.log ?? silentLog(), runners });
     const mesh = new TestMesh(manager, at);
     const rows = Array.from({ length: 12 }, (_, i) => `what is number ${i}?,it is the ${i}th of them.`);

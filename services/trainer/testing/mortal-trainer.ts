@@ -34,6 +34,7 @@ const manager = new RunManager({
     ppo: (context) => runPpo(point ? armed(context, point, step) : context),
     sft: never,
     reward: never,
+    encoder: never,
   },
 });
 manager.start(config, baseDirectory, id);
