@@ -18,9 +18,9 @@ def logits_of(texts):
 
 class RewardService(reward_pb2_grpc.RewardServiceServicer):
     def Score(self, request, context):
-        count, pairs = len(request.texts), len(request.text_pairs)
+        count = len(request.texts)
         refuse(context, "texts", f"has {count} items; accepted: 1 to {MAX_ITEMS}", unless=1 <= count <= MAX_ITEMS)
-        refuse(context, "text_pairs", f"has {pairs} items; accepted: none, or {count}", unless=pairs in (0, count))
+        refuse(context, "text_pairs", "accepted: none, texts are scored alone", unless=not request.text_pairs)
         refuse(context, "label", f"accepted: {LABEL}", unless=request.label in ("", "0", LABEL))
         refuse(context, "function", "accepted: NONE, which gives logits", unless=request.function in (0, pb.SCORE_FUNCTION_NONE))
         refuse(context, "model", f"this server holds {NAME}", unless=request.model in ("", NAME), status="NOT_FOUND")
