@@ -141,7 +141,9 @@ function namedFields(error: unknown): unknown {
   return new InvalidFieldError(
     error.problems.map((problem) => {
       const at = problem.indexOf(": ");
-      return { field: `config.${problem.slice(0, at)}`, description: problem.slice(at + 2) };
+      const name = problem.slice(0, at);
+      // what is wrong with the whole file is said of "run file"
+      return { field: name === "run file" ? "config" : `config.${name}`, description: problem.slice(at + 2) };
     }),
   );
 }
