@@ -5,7 +5,7 @@ import { createEngine } from "../../lib/engine/index.js";
 import { type Gpt2Config, parameterCount, parameterSpecs, parseModelConfig } from "../../lib/models/index.js";
 import { Adam } from "../../services/trainer/learner/adam.js";
 import { GradientBuffer } from "../../services/trainer/learner/gradients.js";
-import { ParameterBuffer, ParameterLayout } from "../../services/trainer/learner/parameter-store.js";
+import { ParameterLayout, ParameterMemory } from "../../services/trainer/learner/parameter-store.js";
 import { type Bench, type Benchmark, sized } from "../bench.js";
 import { timeRuns } from "../measure.js";
 import { modelJson } from "../models.js";
@@ -27,12 +27,13 @@ export const optimizer: Benchmark = {
     const { device, threads, runs = sized(bench, 9, 2) } = bench;
     const engine = await createEngine({ device, intraOpThreads: threads });
     const layout = new ParameterLayout(specsOf(bench));
-    const weights = new ParameterBuffer(engine, layout);
-    const gradients = await GradientBuffer.create(engine, layout);
-    const values = new Float32Array(layout.size).map((_, i) => 1e-3 * Math.sin(i));
-    weights.flat.write(values);
-    gradients.total.flat.write(values);
-    const adam = await Adam.create(engine, weights, gradients.total);
+    const memory = new ParameterMemory(engine, layout);
+    const weights = memory.buffer();
+    const gradients = new GradientBuffer(memory);
+    for (const vector of [...weights.vectors, ...gradients.total.vectors]) {
+      vector.write(new Float32Array(vector.size).map((_, i) => 1e-3 * Math.sin(i)));
+    }
+    const adam = new Adam(memory, weights, gradients.total);
     const repetitions = { warmup: 2, runs };
     const step = (gradientScale: number) => adam.update({ learningRate: 1e-5, gradientScale });
     try {

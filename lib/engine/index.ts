@@ -7,6 +7,8 @@ import { createNodeEngine } from "./onnxruntime/node-engine.js";
 import type { Engine, EngineDevice, EngineOptions, OrtBinding } from "./types.js";
 
 export { dtypeInfo } from "./dtypes.js";
+export { ElementwiseProgram } from "./elementwise/program.js";
+export { longestTogether, VectorMemory } from "./elementwise/vector-memory.js";
 export { DeviceUnavailableError, EngineError, type EngineErrorCode } from "./errors.js";
 export { createTfjsEngine, type TfjsBackend, type TfjsEngineOptions } from "./tfjs/engine.js";
 export type {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { createEngine, type Engine } from "../../../lib/engine/index.js";
 import { assertClose } from "../ppo/testing/golden.js";
 import { Adam, type AdamOptions } from "./adam.js";
-import { ParameterBuffer, ParameterLayout, type ParameterShape } from "./parameter-store.js";
+import { ParameterLayout, ParameterMemory, type ParameterShape } from "./parameter-store.js";
 
 describe("Adam", () => {
   let engine: Engine;
@@ -15,11 +15,11 @@ describe("Adam", () => {
   });
 
   /** An optimizer over weights of these shapes, and ways to set and read them. */
-  async function setUp(shapes: ParameterShape[], options: AdamOptions = {}) {
-    const layout = new ParameterLayout(shapes);
-    const weights = new ParameterBuffer(engine, layout);
-    const gradients = new ParameterBuffer(engine, layout);
-    const adam = await Adam.create(engine, weights, gradients, options);
+  async function setUp(shapes: ParameterShape[], options: AdamOptions = {}, longest?: number) {
+    const memory = new ParameterMemory(engine, new ParameterLayout(shapes, longest));
+    const weights = memory.buffer();
+    const gradients = memory.buffer();
+    const adam = new Adam(memory, weights, gradients, options);
     const release = () => {
       adam.release();
       weights.release();
@@ -76,7 +76,35 @@ describe("Adam", () => {
     release();
   });
 
-  it("updates buffers of several chunks to the last element", async () => {
+  it("updates a model of several segments as it updates one of a single segment", async () => {
+    const shapes = [
+      { name: "bias", shape: [20] },
+      { name: "first", shape: [16, 2] },
+      { name: "second", shape: [3, 10] },
+    ];
+    const results = [];
+    for (const longest of [undefined, 64, 32]) {
+      const { weights, gradients, adam, release } = await setUp(shapes, { weightDecay: 0.1 }, longest);
+      assert.equal(weights.layout.segments.length, { 64: 2, 32: 3 }[longest ?? 0] ?? 1);
+      for (const [i, { name, size }] of shapes
+        .map((s) => ({ ...s, size: s.shape.reduce((a, b) => a * b) }))
+        .entries()) {
+        weights.view(name).write(new Float32Array(size).map((_, k) => k - i));
+        gradients.view(name).write(new Float32Array(size).map((_, k) => Math.sin(k + i)));
+      }
+      await adam.update({ learningRate: 0.1, gradientScale: 0.5 });
+      results.push([await weights.read(), await adam.exportState()]);
+      release();
+    }
+    assert.deepEqual(results[1], results[0]);
+    assert.deepEqual(results[2], results[0]);
+    assert.throws(() => new ParameterLayout(shapes, 16), {
+      code: "CHECKPOINT_CORRUPT",
+      message: "first: expected at most 16 elements, got 32",
+    });
+  });
+
+  it("updates long buffers to the last element", async () => {
     const size = 600_001;
     const { weights, gradients, adam, values, release } = await setUp([{ name: "w", shape: [size] }]);
     weights.view("w").write(new Float32Array(size).fill(1));

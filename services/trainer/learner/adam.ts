@@ -1,12 +1,11 @@
 /**
- * @file Adam (arXiv:1412.6980) and AdamW (arXiv:1711.05101) as a graph of its own, run chunk by chunk over the flat buffers
- * and in place. Formula and order of operations are those of torch's single-tensor Adam, so results agree to the last digits.
+ * @file Adam (arXiv:1412.6980) and AdamW (arXiv:1711.05101) as a graph of its own, run over whole vectors of weights and in place.
+ * Formula and order of operations are those of torch's single-tensor Adam, so results agree to the last digits.
  */
-import type { Engine, EngineTensor, Program } from "../../../lib/engine/index.js";
+import { ElementwiseProgram } from "../../../lib/engine/index.js";
 import { Graph } from "../../../lib/graph/index.js";
-import { type Chunk, cutChunks, releaseChunks } from "./chunks.js";
 import { LearnerStateError } from "./errors.js";
-import { type HostParameter, ParameterBuffer } from "./parameter-store.js";
+import type { HostParameter, ParameterBuffer, ParameterMemory, Segment } from "./parameter-store.js";
 
 const { fround } = Math;
 
@@ -32,61 +31,34 @@ export interface AdamState {
   moment2: Map<string, HostParameter>;
 }
 
-/** Scalars that change from step to step; "decay" is fed only where weights decay. */
-const SCALARS = ["gradientScale", "correction2", "negativeStepSize", "decay"] as const;
-type Scalars = Record<(typeof SCALARS)[number], EngineTensor>;
-
 const FIRST = "first moment of";
 const SECOND = "second moment of";
 
 /** The optimizer of one model. */
 export class Adam {
   readonly #options: Required<AdamOptions>;
-  readonly #program: Program;
+  readonly #program: ElementwiseProgram;
+  readonly #weights: ParameterBuffer;
+  readonly #gradients: ParameterBuffer;
   readonly #moment1: ParameterBuffer;
   readonly #moment2: ParameterBuffer;
-  readonly #chunks: Chunk<"weight" | "gradient" | "moment1" | "moment2">[];
-  readonly #scalars: Scalars;
-  readonly #noDecay: EngineTensor;
-  readonly #matrixSize: number;
+  readonly #pieces: readonly Piece[];
   #step = 0;
 
-  private constructor(
-    engine: Engine,
-    program: Program,
-    weights: ParameterBuffer,
-    gradients: ParameterBuffer,
-    options: Required<AdamOptions>,
-  ) {
-    this.#options = options;
-    this.#program = program;
-    this.#matrixSize = weights.layout.matrixSize;
-    this.#moment1 = new ParameterBuffer(engine, weights.layout);
-    this.#moment2 = new ParameterBuffer(engine, weights.layout);
-    this.#chunks = cutChunks(
-      engine,
-      {
-        weight: weights.flat,
-        gradient: gradients.flat,
-        moment1: this.#moment1.flat,
-        moment2: this.#moment2.flat,
-      },
-      this.#matrixSize,
-    );
-    const scalar = () => engine.tensor("float32", [], Float32Array.of(1));
-    this.#scalars = Object.fromEntries(SCALARS.map((name) => [name, scalar()])) as Scalars;
-    this.#noDecay = scalar();
-  }
-
-  /** An optimizer that updates `weights` by `gradients`, with moments of zero. */
-  static async create(
-    engine: Engine,
+  /** An optimizer that updates `weights` by `gradients`, with moments of zero. All lie in `memory`. */
+  constructor(
+    memory: ParameterMemory,
     weights: ParameterBuffer,
     gradients: ParameterBuffer,
     { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0 }: AdamOptions = {},
-  ): Promise<Adam> {
-    const options = { beta1, beta2, epsilon, weightDecay };
-    return new Adam(engine, await engine.compile(adamGraph(options)), weights, gradients, options);
+  ) {
+    this.#options = { beta1, beta2, epsilon, weightDecay };
+    this.#program = new ElementwiseProgram(memory.engine, adamGraph(this.#options));
+    this.#weights = weights;
+    this.#gradients = gradients;
+    this.#moment1 = memory.buffer();
+    this.#moment2 = memory.buffer();
+    this.#pieces = memory.layout.segments.flatMap((segment, i) => piecesOf(segment, i, weightDecay !== 0));
   }
 
   /** Optimizer steps taken so far. */
@@ -106,22 +78,29 @@ export class Adam {
     this.#step += 1;
     const correction1 = 1 - beta1 ** this.#step;
     const correction2 = 1 - beta2 ** this.#step;
-    const values = {
+    const common = {
       gradientScale,
-      decay: 1 - learningRate * weightDecay,
       correction2: Math.sqrt(correction2),
       negativeStepSize: -(learningRate / correction1),
     };
-    for (const name of SCALARS) this.#scalars[name].write(Float32Array.of(values[name]));
-    const { decay, ...common } = this.#scalars;
-    for (const { offset, views } of this.#chunks) {
-      const decaying: Partial<Scalars> =
-        weightDecay === 0 ? {} : { decay: offset < this.#matrixSize ? decay : this.#noDecay };
-      await this.#program.run({ ...views, ...common, ...decaying } as Record<string, EngineTensor>, {
-        nextWeight: views.weight,
-        nextMoment1: views.moment1,
-        nextMoment2: views.moment2,
-      });
+    for (const { segment, offset, size, decays } of this.#pieces) {
+      const view = ({ vectors }: ParameterBuffer) => vectors[segment].view([size], offset);
+      const vectors = {
+        weight: view(this.#weights),
+        gradient: view(this.#gradients),
+        moment1: view(this.#moment1),
+        moment2: view(this.#moment2),
+      };
+      const scalars = { ...common, decay: decays ? 1 - learningRate * weightDecay : 1 };
+      try {
+        await this.#program.run(vectors, scalars, {
+          nextWeight: vectors.weight,
+          nextMoment1: vectors.moment1,
+          nextMoment2: vectors.moment2,
+        });
+      } finally {
+        for (const vector of Object.values(vectors)) vector.release();
+      }
     }
   }
 
@@ -145,9 +124,6 @@ export class Adam {
 
   /** Idempotent. */
   release(): void {
-    releaseChunks(this.#chunks);
-    for (const name of SCALARS) this.#scalars[name].release();
-    this.#noDecay.release();
     this.#moment1.release();
     this.#moment2.release();
     this.#program.release();
@@ -158,11 +134,30 @@ function dataOf(parameters: ReadonlyMap<string, HostParameter>): Map<string, Flo
   return new Map([...parameters].map(([name, { data }]) => [name, data]));
 }
 
-/** One update of a chunk [n]. In: weight, gradient, moments, scalars. Out: next weight and moments. */
+/** A stretch of a segment that is updated in one go. */
+interface Piece {
+  readonly segment: number;
+  readonly offset: number;
+  readonly size: number;
+  readonly decays: boolean;
+}
+
+/** The whole segment, or where weights decay its matrices and the rest. */
+function piecesOf({ size, matrixSize }: Segment, segment: number, decay: boolean): Piece[] {
+  const pieces = decay
+    ? [
+        { segment, offset: 0, size: matrixSize, decays: true },
+        { segment, offset: matrixSize, size: size - matrixSize, decays: false },
+      ]
+    : [{ segment, offset: 0, size, decays: false }];
+  return pieces.filter((piece) => piece.size > 0);
+}
+
+/** One update of a vector [n]. In: weight, gradient, moments, scalars. Out: next weight and moments. */
 function adamGraph({ beta1, beta2, epsilon, weightDecay }: Required<AdamOptions>): Graph {
   const graph = new Graph("adam");
   const vector = (name: string) => graph.input(name, "float32", ["n"]);
-  const scalar = (name: (typeof SCALARS)[number]) => graph.input(name, "float32", []);
+  const scalar = (name: string) => graph.input(name, "float32", []);
   const weight = vector("weight");
   const raw = vector("gradient");
   const moment1 = vector("moment1");

@@ -10,7 +10,12 @@ import { Graph, gradients, type Tensor } from "../../../lib/graph/index.js";
 import { Adam, type AdamOptions, type AdamState } from "./adam.js";
 import { LearnerNonFiniteError, LearnerStateError } from "./errors.js";
 import { GradientBuffer } from "./gradients.js";
-import { type HostParameter, ParameterBuffer, ParameterLayout } from "./parameter-store.js";
+import {
+  type HostParameter,
+  type ParameterBuffer,
+  ParameterLayout,
+  ParameterMemory,
+} from "./parameter-store.js";
 import { type HostFeed, runProgram } from "./run-program.js";
 import { type ScheduleOptions, scheduleFactor } from "./schedule.js";
 
@@ -131,11 +136,12 @@ export class TrainableModel<Batch> {
       return part;
     };
     try {
-      const buffer = keep(new ParameterBuffer(engine, layout));
+      const memory = new ParameterMemory(engine, layout);
+      const buffer = keep(memory.buffer());
       buffer.write(weights, "weight");
       const program = keep(await engine.compile(graph));
-      const gradientBuffer = keep(await GradientBuffer.create(engine, layout));
-      const adam = await Adam.create(engine, buffer, gradientBuffer.total, options);
+      const gradientBuffer = keep(new GradientBuffer(memory));
+      const adam = keep(new Adam(memory, buffer, gradientBuffer.total, options));
       const parts = { engine, weights: buffer, program, gradients: gradientBuffer, adam };
       return new TrainableModel(parts, objective, options);
     } catch (error) {
