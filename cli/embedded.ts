@@ -206,6 +206,8 @@ function serviceSpecs(
     logFile: join(runDirectory, "logs", `${name}.log`),
     restart: true, // the trainer goes on once it is back
   });
+  // a resumed run repeats its numbers whatever was computed together
+  const invariant = (needs.device ?? "cpu") === "cpu" ? ["--batch-invariant"] : [];
   const { policy, reference, reward, bertscore } = needs.servers ?? {};
   const specs: ServiceSpec[] = [];
   if (!policy?.addresses?.length) {
@@ -216,7 +218,7 @@ function serviceSpecs(
           ...(options.tunedModel
             ? ["--model", options.tunedModel, "--pinned"]
             : ["--model", at(needs.model), "--weights", bus, "--run", options.runId]),
-          "--batch-invariant", // a resumed run repeats its numbers whatever shared a batch
+          "--batch-invariant",
         ]),
       );
     }
@@ -232,11 +234,11 @@ function serviceSpecs(
     );
   }
   if (!reward?.addresses?.length && reward?.model) {
-    specs.push(spec("reward", "reward", ["--model", at(reward.model)]));
+    specs.push(spec("reward", "reward", ["--model", at(reward.model), ...invariant]));
   }
   if (!bertscore?.addresses?.length && bertscore?.model) {
     const layer = bertscore.layer === undefined ? [] : ["--layer", String(bertscore.layer)];
-    specs.push(spec("bertscore", "bertscore", ["--model", at(bertscore.model), ...layer]));
+    specs.push(spec("bertscore", "bertscore", ["--model", at(bertscore.model), ...layer, ...invariant]));
   }
   return specs;
 }

@@ -8,7 +8,7 @@ import { RunState, TrainerService } from "../lib/api/gen/rlhf/trainer/v1/trainer
 import { startCluster } from "./support/cluster.js";
 import { eventually } from "./support/eventually.js";
 import { type TinyModels, tinyModels } from "./support/models.js";
-import { markedProcesses } from "./support/processes.js";
+import { killMarked, markedProcesses } from "./support/processes.js";
 import { awaitRun, metricsOf, ppoRunFile, withoutTimes } from "./support/runs.js";
 import { type Sandbox, useSandbox } from "./support/sandbox.js";
 
@@ -25,7 +25,13 @@ describe("an embedded run", function () {
     const config = JSON.parse(
       ppoRunFile(models, {
         seed: 7,
-        servers: { reward: { model: models.reward }, bertscore: { model: models.reward, layer: 0 } },
+        // two shards a batch that are scored as they come, and rows that come up again and again
+        servers: {
+          policy: { count: 2 },
+          reward: { model: models.reward },
+          bertscore: { model: models.reward, layer: 1 },
+        },
+        data: { train: models.train, test: models.test, maxRows: 40 },
         rewards: [
           { type: "classifier", weight: 2 },
           { type: "bertscore", signed: false },
@@ -81,7 +87,7 @@ describe("an embedded run", function () {
       () => "five steps",
       60_000,
     );
-    for (const pid of markedProcesses(box.mark)) process.kill(pid, "SIGKILL");
+    killMarked(box.mark);
     await eventually(
       () => markedProcesses(box.mark).length === 0,
       () => "an end of all",

@@ -39,6 +39,14 @@ export class RunQueue {
   }
 }
 
+/** Libuv threads that are never given to runs: files and crypto want some. */
+const SPARED_THREADS = 2;
+
+/** Environment of a process in which this many graphs are to run at once. */
+export function runsEnvironment(runs: number): Record<string, string> {
+  return runs <= 4 - SPARED_THREADS ? {} : { UV_THREADPOOL_SIZE: String(runs + SPARED_THREADS) };
+}
+
 /** Threads of libuv's pool in this process: UV_THREADPOOL_SIZE, else 4. */
 function libuvThreads(): number {
   const configured = Number(process.env.UV_THREADPOOL_SIZE);
@@ -46,4 +54,4 @@ function libuvThreads(): number {
 }
 
 /** Shared by every engine of this process: native runs that may hold a libuv thread at once. */
-export const processRuns = new RunQueue(Math.max(1, libuvThreads() - 2));
+export const processRuns = new RunQueue(Math.max(1, libuvThreads() - SPARED_THREADS));

@@ -1,6 +1,6 @@
 /**
  * @file From token ids to what an encoder graph is fed, and which rows to run together. Pure: plain arrays in and out.
- * A row scores the same alone and in any batch: padding is masked out of attention and never read.
+ * A row scores the same alone and in any batch, but for rounding: padding is masked out of attention and never read.
  */
 import type { EncoderConfig } from "./config.js";
 
@@ -25,10 +25,10 @@ export interface EncoderFeeds {
 
 const LOWEST = -3.4028234663852886e38; // float32; minus infinity would give NaN in a row that is all padding
 
-/** Pads rows on the right to the longest and works out positions, segments and the mask. */
-export function encoderFeeds(config: EncoderConfig, rows: readonly EncoderRow[]): EncoderFeeds {
+/** Pads rows on the right to the longest, or to `least` tokens, and works out positions, segments and the mask. */
+export function encoderFeeds(config: EncoderConfig, rows: readonly EncoderRow[], least = 0): EncoderFeeds {
   const batch = rows.length;
-  const time = rows.reduce((longest, { ids }) => Math.max(longest, ids.length), 0);
+  const time = rows.reduce((longest, { ids }) => Math.max(longest, ids.length), least);
   const pad = BigInt(config.padTokenId ?? 0);
   const inputIds = new BigInt64Array(new ArrayBuffer(8 * batch * time)).fill(pad);
   const positions = new BigInt64Array(new ArrayBuffer(8 * batch * time));

@@ -50,7 +50,7 @@ class FakeCompute implements Compute<FakeTensor> {
   }
 }
 
-const CONFIG = parseEncoderConfig({
+const CONFIG_JSON = {
   model_type: "bert",
   vocab_size: 99,
   hidden_size: 8,
@@ -58,7 +58,8 @@ const CONFIG = parseEncoderConfig({
   num_attention_heads: 2,
   intermediate_size: 8,
   max_position_embeddings: 32,
-});
+};
+const CONFIG = parseEncoderConfig(CONFIG_JSON);
 const WEIGHTS = knownWeights(parameterSpecs(CONFIG, "sequence-classification"));
 const row = (length: number, mark: number) => ({
   ids: Array.from({ length }, (_, t) => (t === 1 ? mark : 7)),
@@ -84,6 +85,32 @@ describe("EncoderRunner", () => {
       [2, 3],
       [1, 2],
     ]);
+  });
+
+  it("invariant: runs rows of one padded length together, and none alone", async () => {
+    const compute = new FakeCompute();
+    const grouping = { maxTokens: 100, maxPadding: 0.5, invariant: true };
+    const runner = new EncoderRunner(compute, CONFIG, WEIGHTS, grouping);
+    const logits = await runner.classify([row(3, 10), row(8, 11), row(9, 12), row(31, 13)]);
+    assert.deepEqual(
+      logits.map((values) => [...values]),
+      [
+        [10, 3],
+        [11, 8],
+        [12, 9],
+        [13, 31],
+      ],
+    );
+    assert.deepEqual(compute.runs, [
+      [2, 32],
+      [2, 16],
+      [2, 8],
+    ]);
+    const short = parseEncoderConfig({ ...CONFIG_JSON, max_position_embeddings: 30 });
+    const few = new FakeCompute();
+    const weights = knownWeights(parameterSpecs(short, "sequence-classification"));
+    await new EncoderRunner(few, short, weights, grouping).classify([row(28, 1), row(30, 2)]);
+    assert.deepEqual(few.runs, [[2, 30]], "a model has no more positions than it has");
   });
 
   it("runs identical rows once, but not rows that differ in their segments", async () => {

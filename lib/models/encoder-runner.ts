@@ -4,12 +4,12 @@
  */
 import type { Graph } from "../graph/index.js";
 import { classifierGraph } from "./classifier.js";
-import type { EncoderConfig } from "./config.js";
+import { type EncoderConfig, maxTokens } from "./config.js";
 import { encoderGraph } from "./encoder.js";
 import { type EncoderRow, encoderFeeds, type GroupingOptions, groupByLength } from "./encoder-feeds.js";
 
 /** A tensor of whatever computes; the engine's tensors are such. */
-interface ComputeTensor {
+export interface ComputeTensor {
   read(): Promise<unknown>;
   release(): void;
 }
@@ -41,8 +41,32 @@ export function groupingFor(device: string): GroupingOptions {
   return device === "cpu" ? { maxTokens: 2048, maxPadding: 0.15 } : { maxTokens: 32_768, maxPadding: 0.3 };
 }
 
+/** How a runner puts rows together. */
+export interface RunnerGrouping extends GroupingOptions {
+  /**
+   * True: what a row is run with does not show in its bits, on an engine of one thread. Only rows of the same padded length share a run,
+   * since the sums of a softmax are cut by it, and none is run alone, since a product of one row takes another path.
+   */
+  readonly invariant?: boolean;
+}
+
+/** Tokens to which a row is padded there: a multiple of 8 where the model has the positions. */
+function invariantTime(length: number, most: number): number {
+  return Math.max(length, Math.min(Math.ceil(length / 8) * 8, most));
+}
+
+/** What runs rows through an encoder. */
+export interface Encoder {
+  /** Logits of each row, [labels] each. */
+  classify(rows: readonly EncoderRow[]): Promise<Float32Array[]>;
+  /** For each row, the hidden states after each of `layers` blocks (0 is the embedding), [tokens, H] each. */
+  hiddenStates(rows: readonly EncoderRow[], layers: readonly number[]): Promise<Float32Array[][]>;
+  /** Gives programs and weights back to the engine. */
+  release(): Promise<void>;
+}
+
 /** An encoder with its weights on an engine. The caller keeps the engine and closes it after `release`. */
-export class EncoderRunner<T extends ComputeTensor> {
+export class EncoderRunner<T extends ComputeTensor> implements Encoder {
   readonly #weights = new Map<string, T>();
   readonly #programs = new Map<string, Promise<Ready<T>>>();
 
@@ -51,17 +75,15 @@ export class EncoderRunner<T extends ComputeTensor> {
     readonly compute: Compute<T>,
     readonly config: EncoderConfig,
     readonly weights: ReadonlyMap<string, Float32Array>,
-    private readonly grouping: GroupingOptions = groupingFor("cpu"),
+    private readonly grouping: RunnerGrouping = groupingFor("cpu"),
   ) {}
 
-  /** Logits of each row, [labels] each. */
   async classify(rows: readonly EncoderRow[]): Promise<Float32Array[]> {
     const labels = this.config.labels.length;
     const ready = await this.#ready("classifier", () => classifierGraph(this.config));
     return this.#runAll(rows, ready, (outputs, i) => outputs.logits.slice(i * labels, (i + 1) * labels));
   }
 
-  /** For each row, the hidden states after each of `layers` blocks (0 is the embedding), [tokens, H] each. */
   async hiddenStates(rows: readonly EncoderRow[], layers: readonly number[]): Promise<Float32Array[][]> {
     const width = this.config.hiddenSize;
     const ready = await this.#ready(`hidden ${layers.join()}`, () => encoderGraph(this.config, layers));
@@ -71,7 +93,6 @@ export class EncoderRunner<T extends ComputeTensor> {
     });
   }
 
-  /** Gives programs and weights back to the engine. */
   async release(): Promise<void> {
     const programs = await Promise.allSettled(this.#programs.values());
     for (const result of programs) if (result.status === "fulfilled") result.value.program.release();
@@ -115,11 +136,17 @@ export class EncoderRunner<T extends ComputeTensor> {
     const { distinct, at } = distinctRows(rows);
     const lengths = distinct.map(({ ids }) => ids.length);
     const results: R[] = new Array(distinct.length);
-    for (const group of groupByLength(lengths, this.grouping)) {
-      const feeds = encoderFeeds(
-        this.config,
-        group.map((row) => distinct[row]),
-      );
+    const { invariant } = this.grouping;
+    const times = invariant
+      ? lengths.map((length) => invariantTime(length, maxTokens(this.config)))
+      : lengths;
+    for (const group of groupByLength(
+      times,
+      invariant ? { ...this.grouping, maxPadding: 0 } : this.grouping,
+    )) {
+      const together = group.map((row) => distinct[row]);
+      if (invariant && together.length === 1) together.push(together[0]);
+      const feeds = encoderFeeds(this.config, together, invariant ? times[group[0]] : 0);
       const outputs = await this.#run(ready, feeds);
       for (const [i, row] of group.entries()) {
         results[row] = part(outputs, i, { length: lengths[row], time: feeds.time });

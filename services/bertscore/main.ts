@@ -28,11 +28,25 @@ const schema = serviceSchema({
   cacheBytes: bytes()
     .default(256 * 1024 * 1024)
     .describe("embeddings kept between calls"),
+  batchInvariant: z
+    .boolean()
+    .default(false)
+    .describe(
+      "same numbers to the bit whatever else is asked: one thread a run, --threads runs at once; cpu",
+    ),
   batchItems: z.int().min(1).default(256).describe("most pairs of one batch"),
   batchTokens: z.int().min(1).default(16_384).describe("most tokens of one batch"),
   batchDelay: duration().default(2).describe("how long a pair waits for others to be computed with"),
   queueItems: z.int().min(1).default(2048).describe("most pairs that wait"),
   queueTokens: z.int().min(1).default(524_288).describe("most tokens that wait"),
+}).superRefine(({ batchInvariant, device }, issues) => {
+  if (batchInvariant && device !== "cpu") {
+    issues.addIssue({
+      code: "custom",
+      path: ["batchInvariant"],
+      message: `is for --device cpu, not ${device}`,
+    });
+  }
 });
 
 /** Runs the service with command-line flags, without the program's own name. */
@@ -43,12 +57,13 @@ export async function main(argv: readonly string[]): Promise<void> {
   }
   const configure = () => parseServiceArgs("bertscore", argv, schema);
   await runService("bertscore", configure, (config, { log, server }) => {
-    const { model, device, threads, layer, cacheBytes, queueItems, queueTokens } = config;
+    const { model, device, threads, batchInvariant, layer, cacheBytes, queueItems, queueTokens } = config;
     const backend = new BertScoreModel(
       {
         model,
         device,
         threads,
+        batchInvariant,
         cacheBytes,
         layer: layer ?? defaultLayer(config.name ?? basename(resolve(model))),
       },

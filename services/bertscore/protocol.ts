@@ -10,6 +10,8 @@ export interface WorkerConfig {
   device: "cpu" | "cuda" | "webgpu";
   /** Threads of one operator; default: all cores. */
   threads?: number;
+  /** True: numbers of a sentence do not depend on what is run with it; each run has one thread, and as many go on side by side. */
+  batchInvariant?: boolean;
   /** Bytes of embeddings kept between calls. */
   cacheBytes: number;
   /** Layer to compile before the first call; the default layer of the service. */

@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { packageRoot } from "../../lib/config/package-root.js";
+import { ParallelEncoder } from "../../lib/models/parallel-encoder.js";
 import { computeIdf, type IdfWeights, idfWeights, plainWeights } from "./idf.js";
 import type { BertScore } from "./matching.js";
 import type { ScoreItem } from "./protocol.js";
@@ -191,9 +192,9 @@ describe("an encoder whose weights are broken", () => {
       return { ids, weights: plainWeights(ids, encoder.facts.wrapper) };
     };
     const broken = plain("text");
-    // the runner holds the weights by reference: poison the word's embedding
-    const { runner } = encoder as unknown as { runner: { weights: Map<string, Float32Array> } };
-    const words = runner.weights.get("roberta.embeddings.word_embeddings.weight");
+    // what runs holds the weights by reference: poison the word's embedding
+    const { encoder: runs } = encoder as unknown as { encoder: { weights: Map<string, Float32Array> } };
+    const words = runs.weights.get("roberta.embeddings.word_embeddings.weight");
     words?.fill(Number.NaN, 32 * broken.ids[1], 32 * (broken.ids[1] + 1));
     const base = { references: [plain("one score")], layers: [3], explain: false };
     const [bad, good] = await encoder.score([
@@ -203,5 +204,52 @@ describe("an encoder whose weights are broken", () => {
     assert.deepEqual(bad, { nonFinite: { tokens: broken.ids.length, layer: 3 } });
     assert.ok("scores" in good);
     await encoder.close();
+  });
+});
+
+describe("a batch-invariant SentenceEncoder", () => {
+  const sentences = Array.from({ length: 90 }, (_, i) => "so it is ".repeat(1 + (i % 29)) + i);
+
+  /** Scores of neighbours, computed all at once, one by one without a memory of others, and with one. */
+  async function ways(): Promise<Set<string>> {
+    const scores = async (cacheBytes: number, batches: (items: ScoreItem[]) => ScoreItem[][]) => {
+      const options = { model: MODEL, device: "cpu" as const, threads: 3, cacheBytes, batchInvariant: true };
+      const encoder = await SentenceEncoder.load(options);
+      try {
+        const weighted = sentences.map((sentence) => {
+          const { ids } = encoder.tokenize(sentence, false);
+          return { ids, weights: plainWeights(ids, encoder.facts.wrapper) };
+        });
+        const items = weighted.map((candidate, i) => {
+          const reference = weighted[(i + 1) % weighted.length] as typeof candidate;
+          return { candidate, references: [reference], layers: [3], explain: false };
+        });
+        const results = [];
+        for (const batch of batches(items)) results.push(...(await encoder.score(batch)));
+        return JSON.stringify(results);
+      } finally {
+        await encoder.close();
+      }
+    };
+    const oneByOne = (items: ScoreItem[]) => items.map((item) => [item]);
+    return new Set([
+      await scores(0, (items) => [items]),
+      await scores(0, oneByOne),
+      await scores(1 << 20, oneByOne),
+    ]);
+  }
+
+  it("gives a pair the same bits in any batch, and whether a sentence was seen before or not", async () => {
+    assert.equal((await ways()).size, 1);
+  });
+
+  it("runs sentences as ParallelEncoder does", async () => {
+    const options = { model: MODEL, device: "cpu" as const, threads: 3, cacheBytes: 0 };
+    for (const batchInvariant of [true, false]) {
+      const made = await SentenceEncoder.load({ ...options, batchInvariant });
+      const { encoder } = made as unknown as { encoder: object };
+      assert.equal(encoder instanceof ParallelEncoder, batchInvariant);
+      await made.close();
+    }
   });
 });

@@ -6,9 +6,11 @@
 import { basename, resolve } from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { loadCheckpoint } from "../../lib/checkpoint/index.js";
-import { createEngine, type Engine, type EngineTensor } from "../../lib/engine/index.js";
+import { createEngines } from "../../lib/engine/engines.js";
+import type { Engine } from "../../lib/engine/index.js";
 import { maxTokens, parseEncoderConfig } from "../../lib/models/config.js";
-import { EncoderRunner, groupingFor } from "../../lib/models/encoder-runner.js";
+import type { Encoder } from "../../lib/models/encoder-runner.js";
+import { encoderOn } from "../../lib/models/parallel-encoder.js";
 import { parameterCount, parameterSpecs } from "../../lib/models/parameters.js";
 import { loadTokenizer, type Tokenizer } from "../../lib/tokenizer/index.js";
 import { Cosines } from "./cosines.js";
@@ -38,15 +40,16 @@ import { pythonStrip } from "./python-strip.js";
 export class SentenceEncoder {
   private constructor(
     readonly facts: EncoderFacts,
-    private readonly engine: Engine,
+    private readonly engines: readonly Engine[],
     private readonly tokenizer: Tokenizer,
-    private readonly runner: EncoderRunner<EngineTensor>,
+    private readonly encoder: Encoder,
     private readonly cosines: Cosines,
     private readonly cache: EmbeddingCache,
   ) {}
 
   /** Loads model and tokenizer and encodes one sentence, so that a model that cannot work fails here. */
-  static async load({ model, device, threads, cacheBytes, layer }: WorkerConfig): Promise<SentenceEncoder> {
+  static async load(options: WorkerConfig): Promise<SentenceEncoder> {
+    const { model, device, threads, cacheBytes, layer, batchInvariant } = options;
     const specsOf = (json: unknown) => parameterSpecs(parseEncoderConfig(json), "encoder");
     const [tokenizer, checkpoint] = await Promise.all([loadTokenizer(model), loadCheckpoint(model, specsOf)]);
     const config = parseEncoderConfig(checkpoint.config);
@@ -55,9 +58,10 @@ export class SentenceEncoder {
         `the tokenizer has ${tokenizer.vocabSize} tokens, config.json: vocab_size allows ${config.vocabSize}`,
       );
     }
-    const engine = await createEngine({ device, intraOpThreads: threads });
+    const engines = await createEngines({ device, threads, oneThreadEach: batchInvariant });
+    const [engine] = engines as [Engine];
     try {
-      const runner = new EncoderRunner(engine, config, checkpoint.tensors, groupingFor(engine.device));
+      const runs = encoderOn(engines, config, checkpoint.tensors, batchInvariant);
       const { cls, sep } = tokenizer.specialIds;
       const facts: EncoderFacts = {
         name: basename(resolve(model)),
@@ -75,12 +79,12 @@ export class SentenceEncoder {
       };
       const cosines = await Cosines.create(engine);
       const cache = new EmbeddingCache(cacheBytes);
-      const encoder = new SentenceEncoder(facts, engine, tokenizer, runner, cosines, cache);
+      const encoder = new SentenceEncoder(facts, engines, tokenizer, runs, cosines, cache);
       const { ids } = encoder.tokenize("", false);
-      await runner.hiddenStates([{ ids }], [Math.min(layer ?? config.layers, config.layers)]);
+      await runs.hiddenStates([{ ids }], [Math.min(layer ?? config.layers, config.layers)]);
       return encoder;
     } catch (error) {
-      await engine.close();
+      await Promise.all(engines.map((each) => each.close()));
       throw error;
     }
   }
@@ -115,8 +119,8 @@ export class SentenceEncoder {
 
   async close(): Promise<void> {
     this.cosines.release();
-    await this.runner.release();
-    await this.engine.close();
+    await this.encoder.release();
+    await Promise.all(this.engines.map((engine) => engine.close()));
   }
 
   async #scoreItem(
@@ -159,7 +163,7 @@ export class SentenceEncoder {
     }
     for (const { layers, sentences } of missing.values()) {
       const rows = [...sentences.values()].map((ids) => ({ ids }));
-      const states = await this.runner.hiddenStates(rows, layers);
+      const states = await this.encoder.hiddenStates(rows, layers);
       for (const [i, { ids }] of rows.entries()) {
         for (const [j, layer] of layers.entries()) {
           const key = embeddingKey({ ids }, layer);

@@ -23,7 +23,9 @@ const schema = serviceSchema({
   batchInvariant: z
     .boolean()
     .default(false)
-    .describe("same numbers to the bit whatever runs beside a sequence; slower where one runs alone"),
+    .describe(
+      "same numbers to the bit whatever else is asked; with --threads 1 also however requests are cut",
+    ),
   queueSequences: z.int().min(1).default(1024).describe("most sequences that wait"),
   queueTokens: z.int().min(1).default(1_048_576).describe("most tokens that wait to be scored"),
   scoreTokens: z.int().min(1).default(2048).describe("tokens of one scoring run"),
@@ -64,6 +66,7 @@ export async function main(argv: readonly string[]): Promise<void> {
         maxLogits: MAX_LOGITS,
         maxWaiting: config.queueSequences,
         maxWaitingTokens: config.queueTokens,
+        batchInvariant: config.batchInvariant,
       },
       keepVersions: config.keepVersions,
       maxHeld: MAX_HELD + config.keepVersions,

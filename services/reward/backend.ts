@@ -2,6 +2,8 @@
  * @file The reward model seen from the front process: a worker process that computes, and a queue that puts the rows of
  * many calls into batches.
  */
+import { availableParallelism } from "node:os";
+import { runsEnvironment } from "../../lib/engine/run-queue.js";
 import { Batcher } from "../../lib/rpc/admission.js";
 import { NotReadyError } from "../../lib/rpc/errors.js";
 import type { Logger } from "../../lib/rpc/log.js";
@@ -33,6 +35,7 @@ export class RewardModel implements RewardBackend {
     this.#host = new ModelHost<RewardWorker>({
       script: new URL("./worker.js", import.meta.url),
       config: worker,
+      env: worker.batchInvariant ? runsEnvironment(worker.threads ?? availableParallelism()) : {},
       log,
     });
     this.#batcher = new Batcher<TokenizedText, Float32Array>({

@@ -69,6 +69,38 @@ for (const name of ["bert-tiny-classifier", "distilbert-tiny-classifier"]) {
   });
 }
 
+describe("a batch-invariant classifier", () => {
+  const model = golden("bert-tiny-classifier");
+  const texts = Array.from({ length: 40 }, (_, i) => "so it is and was ".repeat(1 + (i % 7)) + i);
+
+  /** Logits of every text alone, in pairs, in a batch with others and in another order; a line of bits per way. */
+  async function ways(batchInvariant: boolean): Promise<string[]> {
+    const classifier = await Classifier.load({ model, device: "cpu", threads: 3, batchInvariant });
+    try {
+      const rows = texts.map((text) => classifier.tokenize({ text }, false));
+      const alone: Float32Array[] = [];
+      for (const row of rows) alone.push(...(await classifier.logits([row])));
+      const pairs: Float32Array[] = [];
+      for (let i = 0; i < rows.length; i += 2) pairs.push(...(await classifier.logits(rows.slice(i, i + 2))));
+      const together = await classifier.logits(rows);
+      const reversed = (await classifier.logits([...rows].reverse())).reverse();
+      return [alone, pairs, together, reversed].map((logits) =>
+        logits.map((row) => Buffer.from(new Uint8Array(row.slice().buffer)).toString("hex")).join(),
+      );
+    } finally {
+      await classifier.close();
+    }
+  }
+
+  it("gives a text the same bits alone and in any batch", async () => {
+    assert.equal(new Set(await ways(true)).size, 1);
+  });
+
+  it("is another than the usual one, which rounds as the batch falls", async () => {
+    assert.notEqual(new Set(await ways(false)).size, 1);
+  });
+});
+
 describe("Classifier.load", () => {
   let folder: string;
   before(async () => {

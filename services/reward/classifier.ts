@@ -4,10 +4,12 @@
  */
 import { basename, resolve } from "node:path";
 import { loadCheckpoint } from "../../lib/checkpoint/index.js";
-import { createEngine, type Engine, type EngineTensor } from "../../lib/engine/index.js";
+import { createEngines } from "../../lib/engine/engines.js";
+import type { Engine } from "../../lib/engine/index.js";
 import { type EncoderConfig, maxTokens, parseEncoderConfig } from "../../lib/models/config.js";
 import type { EncoderRow } from "../../lib/models/encoder-feeds.js";
-import { EncoderRunner, groupingFor } from "../../lib/models/encoder-runner.js";
+import type { Encoder } from "../../lib/models/encoder-runner.js";
+import { encoderOn } from "../../lib/models/parallel-encoder.js";
 import { parameterCount, parameterSpecs } from "../../lib/models/parameters.js";
 import { loadTokenizer, type Tokenizer } from "../../lib/tokenizer/index.js";
 import { ModelMismatchError } from "./errors.js";
@@ -18,14 +20,14 @@ import { usesSegments } from "./segments.js";
 export class Classifier {
   private constructor(
     readonly facts: ClassifierFacts,
-    private readonly engine: Engine,
+    private readonly engines: readonly Engine[],
     private readonly tokenizer: Tokenizer,
     private readonly segments: boolean,
-    private readonly runner: EncoderRunner<EngineTensor>,
+    private readonly encoder: Encoder,
   ) {}
 
   /** Loads model and tokenizer and runs one text, so that a model that cannot work fails here and not at the first call. */
-  static async load({ model, device, threads }: WorkerConfig): Promise<Classifier> {
+  static async load({ model, device, threads, batchInvariant }: WorkerConfig): Promise<Classifier> {
     const specsOf = (json: unknown) => parameterSpecs(parseEncoderConfig(json), "sequence-classification");
     const [tokenizer, checkpoint, segments] = await Promise.all([
       loadTokenizer(model),
@@ -34,9 +36,10 @@ export class Classifier {
     ]);
     const config = parseEncoderConfig(checkpoint.config);
     checkVocabulary(tokenizer, config);
-    const engine = await createEngine({ device, intraOpThreads: threads });
+    const engines = await createEngines({ device, threads, oneThreadEach: batchInvariant });
+    const [engine] = engines as [Engine];
     try {
-      const runner = new EncoderRunner(engine, config, checkpoint.tensors, groupingFor(engine.device));
+      const encoder = encoderOn(engines, config, checkpoint.tensors, batchInvariant);
       const facts: ClassifierFacts = {
         name: basename(resolve(model)),
         family: config.modelType,
@@ -50,11 +53,11 @@ export class Classifier {
         device: engine.device,
         engine: engine.name,
       };
-      const classifier = new Classifier(facts, engine, tokenizer, segments, runner);
+      const classifier = new Classifier(facts, engines, tokenizer, segments, encoder);
       await classifier.logits([classifier.tokenize({ text: "" }, false)]);
       return classifier;
     } catch (error) {
-      await engine.close();
+      await Promise.all(engines.map((each) => each.close()));
       throw error;
     }
   }
@@ -72,12 +75,12 @@ export class Classifier {
 
   /** Logits of each row, in order. Rows must not be longer than the model allows. */
   logits(rows: readonly EncoderRow[]): Promise<Float32Array[]> {
-    return this.runner.classify(rows);
+    return this.encoder.classify(rows);
   }
 
   async close(): Promise<void> {
-    await this.runner.release();
-    await this.engine.close();
+    await this.encoder.release();
+    await Promise.all(this.engines.map((engine) => engine.close()));
   }
 }
 

@@ -18,11 +18,25 @@ const schema = serviceSchema({
     .enum(["softmax", "sigmoid", "none"])
     .optional()
     .describe("how logits become scores; default: the model's own rule"),
+  batchInvariant: z
+    .boolean()
+    .default(false)
+    .describe(
+      "same numbers to the bit whatever else is asked: one thread a run, --threads runs at once; cpu",
+    ),
   batchItems: z.int().min(1).default(256).describe("most texts of one batch"),
   batchTokens: z.int().min(1).default(8192).describe("most tokens of one batch"),
   batchDelay: duration().default(2).describe("how long a text waits for others to be computed with"),
   queueItems: z.int().min(1).default(2048).describe("most texts that wait"),
   queueTokens: z.int().min(1).default(262_144).describe("most tokens that wait"),
+}).superRefine(({ batchInvariant, device }, issues) => {
+  if (batchInvariant && device !== "cpu") {
+    issues.addIssue({
+      code: "custom",
+      path: ["batchInvariant"],
+      message: `is for --device cpu, not ${device}`,
+    });
+  }
 });
 
 /** Runs the service with command-line flags, without the program's own name. */
@@ -37,6 +51,7 @@ export async function main(argv: readonly string[]): Promise<void> {
       model,
       device,
       threads,
+      batchInvariant,
       label,
       name,
       batchItems,
@@ -46,7 +61,7 @@ export async function main(argv: readonly string[]): Promise<void> {
       queueTokens,
     } = config;
     const queue = { batchItems, batchTokens, batchDelayMs: batchDelay, queueItems, queueTokens };
-    const backend = new RewardModel({ model, device, threads }, queue, log);
+    const backend = new RewardModel({ model, device, threads, batchInvariant }, queue, log);
     const service = rewardService(backend, { label, function: config.function, name }, (facts) =>
       serverInfo({
         device: facts.device,

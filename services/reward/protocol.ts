@@ -9,6 +9,8 @@ export interface WorkerConfig {
   device: "cpu" | "cuda" | "webgpu";
   /** Threads of one operator; default: all cores. */
   threads?: number;
+  /** True: numbers of a text do not depend on what is run with it; each run has one thread, and as many go on side by side. */
+  batchInvariant?: boolean;
 }
 
 /** What the worker says about its model once it is loaded. */

@@ -12,6 +12,7 @@ import { findNatsServer, type NatsServer, startNatsServer } from "../../lib/weig
 import { eventually } from "./eventually.js";
 import {
   type Ended,
+  killMarked,
   markedProcesses,
   type ProcessOptions,
   type Running,
@@ -97,13 +98,7 @@ export class Sandbox {
   /** Ends all processes, closes all clients, removes the directory. */
   async close(): Promise<void> {
     for (const cleanup of this.#cleanups.splice(0).reverse()) await cleanup();
-    for (const pid of this.processes()) {
-      try {
-        process.kill(pid, "SIGKILL");
-      } catch {
-        // gone meanwhile
-      }
-    }
+    killMarked(this.mark);
     await eventually(
       () => this.processes().length === 0,
       () => "processes that were killed are gone",

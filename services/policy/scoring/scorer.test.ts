@@ -88,6 +88,29 @@ describe("the scorer", () => {
       assertClose(results[0].logprobs, alone[i].logprobs, 1e-5);
   });
 
+  it("batch-invariant: computes a request by itself, cut the same way whatever waits beside it", async () => {
+    /** A model whose numbers say with how many others, and how long, a sequence was run. */
+    const telling: ConstructorParameters<typeof Scorer>[0] = {
+      vocabSize: 802,
+      score: async (_, { rows, time, targets }) => ({
+        logprobs: new Float32Array(targets.length).fill(1000 * rows + time),
+        entropy: undefined,
+        distribution: undefined,
+      }),
+    };
+    const told = async (batchInvariant: boolean) => {
+      const own = new Scorer(telling, policy.store, { ...LIMITS, batchInvariant });
+      const alone = await own.score({ ...plain, sequences });
+      const beside = await Promise.all(Array.from({ length: 20 }, () => own.score({ ...plain, sequences })));
+      own.close();
+      return new Set(
+        [alone, ...beside].map(({ results }) => results.map(({ logprobs }) => logprobs[0]).join()),
+      );
+    };
+    assert.equal((await told(true)).size, 1);
+    assert.ok((await told(false)).size > 1, "the usual scorer puts requests together");
+  });
+
   it("a request keeps the weights it came for", async () => {
     const before = scorer.score({ ...plain, sequences });
     policy.swap(7);

@@ -57,6 +57,8 @@ export interface ScorerLimits {
   readonly maxWaiting: number;
   /** Tokens that wait at most. */
   readonly maxWaitingTokens: number;
+  /** True computes the sequences of a request by themselves, so that what else is asked does not show in its numbers. */
+  readonly batchInvariant?: boolean;
 }
 
 /** Share of a run that may be padding. */
@@ -67,6 +69,8 @@ const RUNS_TAKEN = 8;
 /** A sequence in the queue. */
 interface Item extends SequenceToScore {
   readonly index: number;
+  /** Items that may be run together have the same. */
+  readonly group: string;
   readonly weights: WeightSnapshot;
   readonly entropy: boolean;
   readonly distribution: boolean;
@@ -75,6 +79,7 @@ interface Item extends SequenceToScore {
 /** Scores for many requests at once. */
 export class Scorer {
   readonly #batcher: Batcher<Item, SequenceScores>;
+  #requests = 0;
 
   constructor(
     private readonly model: ScoreModel,
@@ -85,7 +90,8 @@ export class Scorer {
     this.#batcher = new Batcher<Item, SequenceScores>({
       name: "logprobs",
       maxItems: limits.maxWaiting,
-      maxTokens: RUNS_TAKEN * limits.maxTokens,
+      // a request that is computed by itself must not be cut by what waits beside it
+      maxTokens: limits.batchInvariant ? limits.maxWaitingTokens : RUNS_TAKEN * limits.maxTokens,
       delayMs: 0,
       maxQueueItems: limits.maxWaiting,
       maxQueueTokens: limits.maxWaitingTokens,
@@ -98,10 +104,17 @@ export class Scorer {
   /** Scores a request. Rejects with VersionNotHeldError, NonFiniteOutputError, or as the kit's queue does. */
   async score({ sequences, entropy, distribution, demand, ...waiting }: ScoreRequest): Promise<ScoreOutcome> {
     const weights = this.store.acquire(demand);
+    const group = [
+      weights.version,
+      entropy,
+      distribution,
+      ...(this.limits.batchInvariant ? [this.#requests++] : []),
+    ].join(" ");
     try {
       const items = sequences.map((sequence, index) => ({
         ...sequence,
         index,
+        group,
         weights,
         entropy,
         distribution,
@@ -130,9 +143,8 @@ export class Scorer {
     for (const { weights } of items) weights.acquire();
     const results: (SequenceScores | Error)[] = new Array(items.length);
     try {
-      const keys = items.map((item) => `${item.weights.version} ${item.entropy} ${item.distribution}`);
-      for (const key of new Set(keys)) {
-        const same = items.flatMap((_, i) => (keys[i] === key ? [i] : []));
+      for (const group of new Set(items.map((item) => item.group))) {
+        const same = items.flatMap((item, i) => (item.group === group ? [i] : []));
         for (const part of this.#parts(same.map((i) => items[i]))) {
           if (signal.aborted) throw signal.reason;
           const scores = await this.#run(part.map((i) => items[same[i]]));
