@@ -196,6 +196,25 @@ describe("a trainer that is killed", function () {
     assert.deepEqual(compared.rows, untouched.rows);
   });
 
+  it("after it has finished goes on only with more batches, and then as if they had always been meant", async () => {
+    const id = "longer";
+    const steady = { ...RUN, schedule: "constant" };
+    const longer = leftBehind(await mesh.run("long-from-the-start", steady));
+    const { address } = await mesh.policy(id);
+    const file = (batches: number) => mesh.runFile([address], { ...steady, batches });
+    mesh.manager.start(file(3), mesh.directory, id);
+    await mesh.manager.finished(id);
+    assert.throws(() => mesh.manager.resume(id), {
+      code: "WRONG_STATE",
+      message:
+        "run longer is FINISHED; more than 3 batches go on with it, and `rlhf eval longer` compares it once more",
+    });
+    mesh.manager.resume(id, file(BATCHES));
+    const run = await mesh.ended(id);
+    assert.equal(run.record.state, "FINISHED", run.record.reason);
+    assert.deepEqual(leftBehind(run), longer);
+  });
+
   it("is told of by a version after the newest one, and servers that held that one serve the checkpoint's weights", async () => {
     const id = "beyond";
     await died(id, await begun(id, RUN, { point: "the head has moved, nobody noted it", step: 4 }));
@@ -224,7 +243,12 @@ describe("a trainer that is killed", function () {
   it("leaves nothing half written behind once its run has ended", () => {
     const folder = (id: string) => join(mesh.runsDirectory, id, "checkpoints");
     const names = readdirSync(mesh.runsDirectory).flatMap((id) => readdirSync(folder(id)));
-    assert.deepEqual([...new Set(names)].sort(), ["step-00000002", "step-00000004", "step-00000005"]);
+    assert.deepEqual([...new Set(names)].sort(), [
+      "step-00000002",
+      "step-00000003",
+      "step-00000004",
+      "step-00000005",
+    ]);
     for (const id of readdirSync(mesh.runsDirectory)) {
       const all = readdirSync(join(mesh.runsDirectory, id), { recursive: true }) as string[];
       assert.deepEqual(

@@ -68,6 +68,29 @@ describe("a run whose policy servers come and go", function () {
     assert.deepEqual(numbers(run), numbers(alone), "and none of it shows in the numbers");
   });
 
+  it("begins without one that is not there yet, and takes it in when it joins", async () => {
+    const id = "joining";
+    const bus = { url: `file:${join(mesh.runsDirectory, id, "weights")}`, run: id };
+    const first = await mesh.policy(id);
+    const place = await startPolicyServer({ bus });
+    await place.close(); // nobody listens there now
+    let joined: Awaited<ReturnType<typeof startPolicyServer>> | undefined;
+    let batch = 0;
+    first.faults.beforeGenerate = async () => {
+      batch += 1;
+      if (batch === 2) joined = await startPolicyServer({ bus, listen: place.address });
+      if (batch > 2) await sleep(100); // its channel waits a moment before it tries again
+      if (batch > 2 && serversOf(id, batch - 1).includes(place.address)) mesh.manager.request(id, "paused");
+    };
+    const change = { batches: 200, record: true, checkpoint: { every: 1000 } };
+    mesh.manager.start(mesh.runFile([first.address, place.address], change), mesh.directory, id);
+    const run = await mesh.ended(id);
+    await joined?.close();
+    assert.equal(run.record.state, "PAUSED", run.record.reason);
+    assert.deepEqual(new Set(serversOf(id, 1)), new Set([first.address]));
+    assert.deepEqual(new Set(serversOf(id, run.record.step)), new Set([first.address, place.address]));
+  });
+
   it("spreads the samples of one that fails amid a batch over the others", async () => {
     const id = "failing";
     const servers = [await mesh.policy(id), await mesh.policy(id), await mesh.policy(id)];

@@ -121,15 +121,19 @@ export class RunManager {
   resume(id: string, configText?: string, baseDirectory?: string): RunRecord {
     const { directory, record } = this.#find(id);
     this.#refuseElsewhere(id, directory);
-    if (!RESUMABLE.includes(record.state)) {
+    if (!RESUMABLE.includes(record.state) && record.state !== "FINISHED") {
       throw new RunStateError(
-        `run ${id} is ${record.state}; only ${RESUMABLE.join(", ")} runs can be resumed`,
+        `run ${id} is ${record.state}; only ${RESUMABLE.join(", ")} runs can be resumed, and FINISHED ones with more batches`,
       );
     }
     this.#admit();
     const own = readFileSync(join(directory, "run.yaml"), "utf8"); // somebody may have changed it by hand
     const config = this.parse(configText ?? own, baseDirectory ?? directory);
     checkResumeConfig(learnedUnder(directory) ?? parseRunConfig(own, directory), config);
+    if (record.state === "FINISHED" && !(config.kind === "ppo" && config.batches > record.step)) {
+      const more = config.kind === "ppo" ? `; more than ${record.step} batches go on with it` : "";
+      throw new RunStateError(`run ${id} is FINISHED${more}, and \`rlhf eval ${id}\` compares it once more`);
+    }
     return this.#launch(directory, config, { ...record, state: "STARTING", reason: "" }, true);
   }
 
