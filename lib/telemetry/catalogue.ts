@@ -158,13 +158,13 @@ export const METRICS = {
   "rlhf.score.items": {
     kind: "counter",
     unit: "{item}",
-    description: "Texts or pairs scored.",
+    description: "Texts or pairs that a scorer was asked for, by outcome: scored, failed.",
     attributes: ["rlhf.outcome"],
   },
   "rlhf.score.truncated": {
     kind: "counter",
     unit: "{item}",
-    description: "Texts that were cut to the model's length before scoring.",
+    description: "Texts or pairs of which something was cut to the model's length before scoring.",
     attributes: [],
   },
   "rlhf.engine.tensors": {
@@ -265,7 +265,7 @@ export const METRICS = {
   "rlhf.samples": {
     kind: "counter",
     unit: "{sample}",
-    description: "Samples of the run by outcome: scored, failed, dropped.",
+    description: "Samples of the run by outcome: scored, or failed and so left out of their batch.",
     attributes: ["rlhf.outcome"],
   },
   "rlhf.staleness": {
@@ -278,7 +278,8 @@ export const METRICS = {
   "rlhf.reward": {
     kind: "gauge",
     unit: "1",
-    description: "Mean reward of the last batch, by control token and term.",
+    description:
+      "Mean reward of the last batch: of a term, or of all composed (term `all`); of samples with the first control token (`good`), the second (`bad`), or of all.",
     attributes: ["rlhf.control_token", "rlhf.reward.term"],
   },
   "rlhf.reward.term.failures": {

@@ -23,6 +23,7 @@ export {
 } from "./instruments.js";
 export { createLog, LOG_LEVELS, type Log, type LogLevel, redactText, silentLog } from "./log.js";
 export { readTraceFile, type SpanRecord } from "./otlp-spans.js";
+export { countScored } from "./scored-items.js";
 export { startTelemetry, type Telemetry, type TelemetryOptions } from "./telemetry.js";
 export {
   activeTraceIds,

@@ -424,6 +424,19 @@ describe("telemetry", () => {
       }
       assert.deepEqual(offences, []);
     });
+
+    it("promises nothing that is not recorded: every instrument is named where it is used", () => {
+      const own = readdirSync(join(packageRoot(), "lib", "telemetry"))
+        .filter((file) => file.endsWith(".ts") && !/\.test\.ts$|^catalogue\.ts$/.test(file))
+        .map((file) => join("lib", "telemetry", file));
+      const text = [...own, ...sourceFiles()]
+        .map((file) => readFileSync(join(packageRoot(), file), "utf8"))
+        .join("\n");
+      // those of RPC are called by constants of the semantic conventions
+      const ours = Object.keys(METRICS).filter((name) => !name.startsWith("rpc."));
+      const unused = ours.filter((name) => !text.includes(`"${name}"`));
+      assert.deepEqual(unused, []);
+    });
   });
 
   it("opens its README with an example that runs", async () => {

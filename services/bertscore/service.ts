@@ -18,6 +18,7 @@ import { KitError } from "../../lib/rpc/errors.js";
 import { implement, type ServiceImplementation } from "../../lib/rpc/implement.js";
 import { buildVersion } from "../../lib/rpc/server-info.js";
 import { Validator } from "../../lib/rpc/validate.js";
+import { countScored } from "../../lib/telemetry/index.js";
 import { type BaselineTable, rescale } from "./baselines.js";
 import { NoBaselineError, NonFiniteEmbeddingError } from "./errors.js";
 import { scoreHash } from "./hash.js";
@@ -91,7 +92,7 @@ export function bertScoreService(
     return { backend, facts, defaults: defaultsFor(facts) };
   };
   return implement(BertScoreService, {
-    score: (request, ctx) => score(ready(), request, ctx),
+    score: (request, ctx) => countScored(request.pairs.length, () => score(ready(), request, ctx)),
     explain: (request, ctx) => explain(ready(), request, ctx),
     getInfo: () => {
       const { facts, defaults } = ready();

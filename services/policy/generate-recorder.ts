@@ -7,12 +7,13 @@ import { GEN_AI, GEN_AI_PROVIDER, GEN_AI_TEXT_COMPLETION } from "../../lib/telem
 import { context, type Span, trace } from "../../lib/telemetry/index.js";
 import { counter, histogram } from "../../lib/telemetry/instruments.js";
 import { errorType, failSpan, SCOPE } from "../../lib/telemetry/tracing.js";
-import type { GenerateCall, GenerateReply } from "./protocol.js";
+import type { GenerateCall, GenerateReply, SequenceReply } from "./protocol.js";
 
 const durations = histogram("gen_ai.server.request.duration");
 const firstTokens = histogram("gen_ai.server.time_to_first_token");
 const perToken = histogram("gen_ai.server.time_per_output_token");
 const tokens = counter("rlhf.generate.tokens");
+const sequences = counter("rlhf.generate.sequences");
 const queued = histogram("rlhf.queue.duration");
 
 /** Records one request. */
@@ -67,6 +68,7 @@ export class GenerateRecorder {
       "rlhf.weight_version": weights.version,
     });
     tokens.add(generatedTokens);
+    this.ended(reply.sequences);
     queued.record(queueMs / 1000, { "rlhf.queue": "generate" });
     firstTokens.record(firstTokenMs / 1000, this.#attributes);
     const perSequence = generatedTokens / this.#sequences;
@@ -74,6 +76,11 @@ export class GenerateRecorder {
       const rest = performance.now() - this.#started - firstTokenMs;
       perToken.record(rest / 1000 / (perSequence - 1), this.#attributes);
     }
+  }
+
+  /** Notes sequences that have ended: all of a reply, or those of one event of a stream. */
+  ended(replies: readonly Pick<SequenceReply, "finish">[]): void {
+    for (const { finish } of replies) sequences.add(1, { "rlhf.finish_reason": finish });
   }
 
   /** Notes a request that failed. */

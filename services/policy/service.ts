@@ -72,6 +72,7 @@ export function policyService(backend: PolicyBackend, options: PolicyServiceOpti
         for (;;) {
           const { done, value } = await events.next();
           if (done) return recorder.finish(value);
+          recorder.ended(value.ended);
           yield* streamResponses(value);
         }
       } catch (error) {

@@ -15,6 +15,7 @@ import type { Batched } from "../../lib/rpc/admission.js";
 import { KitError } from "../../lib/rpc/errors.js";
 import { implement, type ServiceImplementation } from "../../lib/rpc/implement.js";
 import { Validator } from "../../lib/rpc/validate.js";
+import { countScored } from "../../lib/telemetry/index.js";
 import { NonFiniteLogitsError } from "./errors.js";
 import { acceptedLabels, defaultLabel, findLabel } from "./labels.js";
 import type { ClassifierFacts, TextToScore, TokenizeCall, TokenizedText } from "./protocol.js";
@@ -58,7 +59,7 @@ export function rewardService(
   server: (facts: ClassifierFacts) => MessageInitShape<typeof ServerInfoSchema>,
 ): ServiceImplementation {
   return implement(RewardService, {
-    score: (request, ctx) => score(backend, defaults, request, ctx),
+    score: (request, ctx) => countScored(request.texts.length, () => score(backend, defaults, request, ctx)),
     getInfo: () => {
       const facts = backend.facts();
       return {

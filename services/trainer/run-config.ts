@@ -70,12 +70,18 @@ const generationSchema = z.strictObject({
 });
 
 const onFailureSchema = z.strictObject({
-  /** Further attempts at a failed call, with jittered backoff. */
-  retries: z.number().int().min(0).max(20).default(3),
+  /**
+   * Further attempts at a failed call, with jittered backoff; none where the same call would fail alike. Ten take 15 s on average, long
+   * enough for a server to be restarted.
+   */
+  retries: z.number().int().min(0).max(20).default(10),
   /** After that: leave the sample out of the batch, or stop the run. */
   giveUp: z.enum(["drop", "stop"]).default("drop"),
-  /** After so many failed calls in a row the term is not called for a while, and its samples fail at once. */
-  circuit: z.strictObject({ failures: count.default(5), coolDownMs: count.default(30_000) }).prefault({}),
+  /**
+   * After so many failed attempts in a row the term is not called for a while, and its samples fail at once. More than the attempts of one
+   * call, so that it is tried in full.
+   */
+  circuit: z.strictObject({ failures: count.default(24), coolDownMs: count.default(30_000) }).prefault({}),
 });
 
 const termCommon = {
@@ -99,9 +105,16 @@ const scoredText = {
   text: z.enum(["response", "full"]).optional(),
 };
 
+/** PEM files of a TLS connection: authorities to trust, and our own certificate with its key (mTLS). */
+const tlsSchema = z.strictObject({ ca: path.optional(), cert: path.optional(), key: path.optional() });
+
 const serverOfTerm = {
   /** Addresses of this term's own servers. Default: those of `servers`. */
   addresses: z.array(address).default([]),
+  /** File with the bearer token of `addresses`; null: they want none. Default: that of `servers`. */
+  tokenFile: path.nullable().optional(),
+  /** TLS of `addresses`; false: none. Default: that of `servers`. */
+  tls: z.union([z.literal(false), tlsSchema]).optional(),
 };
 
 const termSchema = z.discriminatedUnion("type", [
@@ -173,7 +186,7 @@ const serversSchema = z.strictObject({
   /** File with the bearer token that the servers want. */
   tokenFile: path.optional(),
   /** Certificates of TLS servers. */
-  tls: z.strictObject({ ca: path.optional(), cert: path.optional(), key: path.optional() }).optional(),
+  tls: tlsSchema.optional(),
 });
 
 const checkpointSchema = z.strictObject({
@@ -413,6 +426,13 @@ function checkAcrossFields(config: RunConfig): void {
       if (term.signed && config.control.tokens.length === 0) {
         problems.push(`rewards[${i}].signed: true → false, since control.tokens is empty`);
       }
+      if (!("addresses" in term) || term.addresses.length > 0) return;
+      for (const field of ["tokenFile", "tls"] as const) {
+        if (term[field] === undefined) continue;
+        problems.push(
+          `rewards[${i}].${field}: is of the term's own addresses → give rewards[${i}].addresses`,
+        );
+      }
     });
   }
   if (problems.length > 0) throw new ConfigError(problems);
@@ -431,6 +451,12 @@ function bestMetricProblems(config: RunConfig): string[] {
   ];
 }
 
+/** How servers are reached: the part of it that is files. */
+export interface Connection {
+  readonly tokenFile?: string | null | undefined;
+  readonly tls?: false | { readonly [name in "ca" | "cert" | "key"]?: string | undefined } | undefined;
+}
+
 function resolvePaths(config: RunConfig, base: string): RunConfig {
   const at = (value: string): string => (isAbsolute(value) ? value : resolve(join(base, value)));
   const data = { ...config.data, train: at(config.data.train) };
@@ -438,13 +464,21 @@ function resolvePaths(config: RunConfig, base: string): RunConfig {
   if (config.kind === "ppo") {
     const { bus } = config.weights;
     const { reward, bertscore } = config.servers;
+    const connection = <C extends Connection>({ tokenFile, tls }: C) => ({
+      ...(tokenFile ? { tokenFile: at(tokenFile) } : {}),
+      ...(tls
+        ? { tls: Object.fromEntries(Object.entries(tls).map(([name, file]) => [name, at(file)])) }
+        : {}),
+    });
     return Object.freeze({
       ...config,
       data,
       model: at(config.model),
       ...(config.reference ? { reference: at(config.reference) } : {}),
+      rewards: config.rewards.map((term) => ("addresses" in term ? { ...term, ...connection(term) } : term)),
       servers: {
         ...config.servers,
+        ...connection(config.servers),
         reward: { ...config.servers.reward, ...(reward.model ? { model: at(reward.model) } : {}) },
         bertscore: {
           ...config.servers.bertscore,

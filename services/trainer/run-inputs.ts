@@ -3,7 +3,7 @@ import { accessSync, constants, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { ConfigError } from "../../lib/config/index.js";
 import { MODEL_TYPES } from "../../lib/models/config.js";
-import type { RunConfig } from "./run-config.js";
+import type { Connection, RunConfig } from "./run-config.js";
 
 /** Families of models that generate, and of those that read. */
 const GENERATORS = ["gpt2"] as const;
@@ -27,7 +27,14 @@ export function checkRunInputs(config: RunConfig): void {
   model("model", config.model, generates ? GENERATORS : ENCODERS);
   if (config.kind === "ppo") {
     model("reference", config.reference, GENERATORS);
-    file("servers.tokenFile", config.servers.tokenFile);
+    const files = (field: string, { tokenFile, tls }: Connection) => {
+      file(`${field}.tokenFile`, tokenFile ?? undefined);
+      for (const [name, path] of Object.entries(tls || {})) file(`${field}.tls.${name}`, path);
+    };
+    files("servers", config.servers);
+    config.rewards.forEach((term, i) => {
+      if ("addresses" in term) files(`rewards[${i}]`, term);
+    });
     for (const service of ["reward", "bertscore"] as const) {
       const { addresses, model: folder } = config.servers[service];
       if (addresses.length === 0) model(`servers.${service}.model`, folder, ENCODERS);

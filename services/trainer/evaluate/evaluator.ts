@@ -18,7 +18,7 @@ import { checkResumeConfig } from "../runs/changed-config.js";
 import { writeFileAtomic } from "../runs/files.js";
 import type { RunManager } from "../runs/manager.js";
 import type { RunRecord } from "../runs/record.js";
-import { rawScoreOf } from "../scoring/terms.js";
+import { judgesOf, rawScoreOf, scorersOf } from "../scoring/terms.js";
 import { mayRetry, type PolicyMember, RunServers, type VersionDemand } from "../servers/servers.js";
 import {
   type ComparisonRow,
@@ -236,16 +236,15 @@ async function score(
   signal: AbortSignal,
 ): Promise<ScoredResponse[]> {
   const classifier = config.rewards.find((term) => term.type === "classifier");
-  const addresses =
-    classifier && classifier.addresses.length > 0 ? classifier.addresses : config.servers.reward.addresses;
   const rewards = classifier
-    ? await rawScoreOf(classifier, addresses, servers, config.ppo)(samples, signal)
+    ? await rawScoreOf(classifier, scorersOf(classifier, config), servers, config.ppo)(samples, signal)
     : samples.map(() => Number.NaN);
-  const { addresses: judges, layer } = config.servers.bertscore;
+  const { addresses, layer } = config.servers.bertscore;
+  const judges = judgesOf(config);
   const pairs = samples.map((sample) => ({ candidate: sample.response, reference: sample.answer }));
   const none = { precision: Number.NaN, recall: Number.NaN, f1: Number.NaN };
   const similarities =
-    judges.length > 0
+    addresses.length > 0
       ? await servers.similarities(judges, { pairs, layer, idf: false, rescale: false }, signal)
       : pairs.map(() => none);
   return samples.map((sample, i) => ({

@@ -18,6 +18,7 @@ import type { Moments } from "../scoring/compose.js";
 import type { StallWatch } from "../stalls/stall-watch.js";
 import { stepMetrics } from "./batch-metrics.js";
 import { type BatchRecord, writeBatchRecord } from "./batch-record.js";
+import { recordBatch } from "./batch-telemetry.js";
 import { type LearnedBatch, learnBatch } from "./learn-batch.js";
 import { type LearnedModel, writeLearned } from "./policy-checkpoint.js";
 import type { PpoRunState } from "./ppo-state.js";
@@ -146,7 +147,7 @@ export class PpoLoop {
       "time/batch": (done - clock) / 1000,
     };
     context.step(step, metrics);
-    histogram("rlhf.batch.duration").record((done - clock) / 1000);
+    recordBatch(batch, learned, metrics, before);
     gauge("rlhf.run.step").record(step, { "rlhf.run": context.id });
     if (this.#config.record) {
       this.#record(step, before, batch, learned, { experience: learnt.result.experience, published });
@@ -274,7 +275,9 @@ export class PpoLoop {
         context.bestScore(),
       ),
     );
-    histogram("rlhf.checkpoint.duration").record((performance.now() - started) / 1000);
+    const seconds = (performance.now() - started) / 1000;
+    histogram("rlhf.checkpoint.duration").record(seconds);
+    histogram("rlhf.phase.duration").record(seconds, { "rlhf.phase": "checkpoint" });
   }
 
   /** Keeps what the step learned from, or would have. */

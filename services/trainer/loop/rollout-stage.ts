@@ -2,14 +2,16 @@
  * @file From prompts to scored samples: shards go to the policy servers, and as each returns, its scores and reference
  * log-probabilities start. In: the prompts of a batch. Out: one scored or failed sample each, in order.
  */
-import { context, withSpan } from "../../../lib/telemetry/index.js";
+import { RpcError } from "../../../lib/rpc/index.js";
+import { context, counter, errorType, withSpan } from "../../../lib/telemetry/index.js";
 import { RunFailedError } from "../errors.js";
 import { jitteredBackoff, type PoolRule, runShards } from "../rollout/pool.js";
 import type { Outcome, PromptSample, RolloutSample } from "../rollout/sample.js";
 import type { PpoRunConfig, TermConfig } from "../run-config.js";
 import { TermCircuit } from "../scoring/circuit.js";
 import { type ComposedReward, composeRewards, type Moments } from "../scoring/compose.js";
-import { rawScoreOf, scoreWithRetries, termName } from "../scoring/terms.js";
+import { rawScoreOf, scorersOf, scoreWithRetries, termName } from "../scoring/terms.js";
+import { mayScoreAgain } from "../servers/scorer-clients.js";
 import { mayRetry, type PolicyMember, type RunServers, type VersionDemand } from "../servers/servers.js";
 import type { StallWatch } from "../stalls/stall-watch.js";
 
@@ -57,6 +59,8 @@ export interface Probe {
 const PROBED = 4;
 
 const POLICY_RETRIES = 20; // about a minute and a half: long enough for a server to be restarted and to load its model
+
+const termFailures = counter("rlhf.reward.term.failures");
 
 /** Generation and scoring of batches. */
 export class RolloutStage {
@@ -173,16 +177,22 @@ export class RolloutStage {
     onRetry: () => void,
   ): Promise<Outcome[]> {
     const { config, servers, stalls, signal, warn } = this.options;
-    const addresses = addressesOf(term, config);
-    const raw = rawScoreOf(term, addresses, servers, config.ppo);
-    const on = [termName(term), ...addresses].join(" ");
+    const group = scorersOf(term, config);
+    const raw = rawScoreOf(term, group, servers, config.ppo);
+    const on = [termName(term), ...group.addresses].join(" ");
+    const backoff = jitteredBackoff(signal);
     const outcomes = await scoreWithRetries(
       (asked, ended) => stalls.watched({ call: "score", on }, () => raw(asked, ended)),
       samples,
       {
         retries: term.onFailure.retries,
         circuit: this.#circuits.get(term),
-        backoff: jitteredBackoff(signal),
+        mayRetry: (error) => mayScoreAgain(error, config.timeouts.scoreMs),
+        backoff: (attempt, error) => backoff(attempt, error instanceof RpcError ? error.retryDelayMs : 0),
+        onLost: (error) => {
+          const type = error instanceof RpcError ? error.status : errorType(error);
+          termFailures.add(1, { "rlhf.reward.term": termName(term), "error.type": type });
+        },
         onFailure: (attempt, error) => {
           onRetry();
           warn(`reward term ${termName(term)}, attempt ${attempt}: ${error.message}`);
@@ -279,12 +289,6 @@ function trainedOn(
     query: promptIds,
     response: config.ppo.responseIncludesQuery ? [...promptIds, ...responseIds] : responseIds,
   };
-}
-
-function addressesOf(term: TermConfig, { servers }: PpoRunConfig): readonly string[] {
-  if (term.type !== "classifier" && term.type !== "bertscore") return [];
-  if (term.addresses.length > 0) return term.addresses;
-  return term.type === "classifier" ? servers.reward.addresses : servers.bertscore.addresses;
 }
 
 /** Wall seconds from the first start to the last end of each kind of work, which may overlap. */

@@ -2,6 +2,7 @@
 import { RpcError } from "../../../lib/rpc/index.js";
 import type { ComparisonRow, VariantSummary } from "../evaluate/comparison.js";
 import type { PpoRunConfig } from "../run-config.js";
+import { judgesOf } from "../scoring/terms.js";
 import type { RunServers } from "../servers/servers.js";
 import { float32Of } from "../servers/tensors.js";
 import { extremes } from "./differences.js";
@@ -24,7 +25,7 @@ export async function explainOne(
   if (!row || variant === undefined || !candidate) return { missing: "No row has a response to explain." };
   try {
     const reply = await servers
-      .judges(addresses)
+      .judges(judgesOf(config))
       .explain(
         { candidate, reference: row.answer, options: layer === undefined ? {} : { layer } },
         { signal },

@@ -4,6 +4,7 @@
  */
 import type { ModelInfo, ServerInfo } from "../../../lib/api/gen/rlhf/types/v1/types_pb.js";
 import type { PpoRunConfig } from "../run-config.js";
+import { judgesOf, type ScorerGroup, scorersOf } from "../scoring/terms.js";
 import type { RunServers } from "../servers/servers.js";
 import type { ModelIdentity } from "./page.js";
 
@@ -33,12 +34,12 @@ export async function describeModels(
       () => client.getInfo({}, options),
     ]),
   ];
-  const rewards = classifierAddresses(config);
-  if (rewards.length > 0)
-    asked.push(["reward", rewards.join(", "), () => servers.rewards(rewards).getInfo({}, options)]);
-  const judges = config.servers.bertscore.addresses;
-  if (judges.length > 0)
-    asked.push(["bertscore", judges.join(", "), () => servers.judges(judges).getInfo({}, options)]);
+  const rewards = classifiersOf(config);
+  if (rewards.addresses.length > 0)
+    asked.push(["reward", rewards.addresses.join(", "), () => servers.rewards(rewards).getInfo({}, options)]);
+  const judges = judgesOf(config);
+  if (judges.addresses.length > 0)
+    asked.push(["bertscore", judges.addresses.join(", "), () => servers.judges(judges).getInfo({}, options)]);
   return Promise.all(
     asked.map(async ([role, address, ask]) => {
       try {
@@ -51,11 +52,10 @@ export async function describeModels(
   );
 }
 
-/** Addresses of the servers that judge by the run's first classifier term. */
-export function classifierAddresses({ rewards, servers }: PpoRunConfig): readonly string[] {
-  const term = rewards.find(({ type }) => type === "classifier");
-  if (term?.type !== "classifier") return [];
-  return term.addresses.length > 0 ? term.addresses : servers.reward.addresses;
+/** The servers that judge by the run's first classifier term; none where it has no such term. */
+export function classifiersOf(config: PpoRunConfig): ScorerGroup {
+  const term = config.rewards.find(({ type }) => type === "classifier");
+  return term ? scorersOf(term, config) : { addresses: [] };
 }
 
 function identity(role: string, address: string, { model, server, hash }: Info): ModelIdentity {

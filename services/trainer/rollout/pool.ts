@@ -133,12 +133,15 @@ function spread<T, M>(
   }));
 }
 
-/** Exponential backoff with full jitter, 0.2 s doubling to 5 s; ends early when `signal` aborts. */
+/**
+ * Exponential backoff with full jitter, 0.2 s doubling to 5 s, and never shorter than what a server asked for; ends early when
+ * `signal` aborts.
+ */
 export function jitteredBackoff(signal: AbortSignal, random: () => number = Math.random) {
-  return (attempt: number): Promise<void> => {
+  return (attempt: number, atLeastMs = 0): Promise<void> => {
     const most = Math.min(5_000, 200 * 2 ** (attempt - 1));
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(done, random() * most);
+      const timer = setTimeout(done, Math.max(atLeastMs, random() * most));
       signal.addEventListener("abort", stop, { once: true });
       function done() {
         signal.removeEventListener("abort", stop);

@@ -42,7 +42,7 @@ export function checkResumeConfig(kept: RunConfig, given: RunConfig): void {
 export function mayChange(path: string): boolean {
   return (
     MAY_CHANGE.some((field) => path === field || path.startsWith(`${field}.`)) ||
-    /^rewards\.\d+\.addresses\b/.test(path)
+    /^rewards\.\d+\.(addresses|tokenFile|tls)\b/.test(path)
   );
 }
 

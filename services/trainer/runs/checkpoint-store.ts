@@ -7,6 +7,7 @@ import { createReadStream, existsSync, readdirSync, readFileSync } from "node:fs
 import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
+import { gauge } from "../../../lib/telemetry/index.js";
 import { fsyncFolder, writeFileAtomic } from "./files.js";
 
 const manifestSchema = z.object({
@@ -34,6 +35,8 @@ export interface Retention {
   readonly keepLast: number;
   readonly keepBest?: { readonly mode: "max" | "min" } | undefined;
 }
+
+const sizes = gauge("rlhf.checkpoint.size");
 
 const MANIFEST = "manifest.json";
 const CONFIG = "run.yaml";
@@ -89,6 +92,7 @@ export class CheckpointStore {
       await rm(folder, { recursive: true, force: true }); // of the same step: a damaged one, or one from before a resume
       await rename(beside, folder);
       fsyncFolder(this.#root);
+      sizes.record(Object.values(files).reduce((sum, { bytes }) => sum + bytes, 0));
     } catch (error) {
       await rm(beside, { recursive: true, force: true }).catch(() => {});
       throw error;

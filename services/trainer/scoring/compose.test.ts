@@ -20,6 +20,7 @@ const classifier = {
 const scored = (score: number): Outcome => ({ kind: "scored", score });
 const failed = (reason: string): Outcome => ({ kind: "failed", reason });
 const defaults = { rewardText: "continuation", rewardTransform: "logit" } as const;
+const NOBODY = { addresses: [] };
 const good = { sign: 1 } as const;
 const bad = { sign: -1 } as const;
 
@@ -125,11 +126,11 @@ describe("a reward term", () => {
 
   it("of kind format matches the response, or prompt and response", async () => {
     const format = { ...classifier, type: "format", pattern: "^question.*\\.$" } as TermConfig;
-    const no = rawScoreOf({ ...format, pattern: "\\.$" } as TermConfig, [], {} as never, defaults);
+    const no = rawScoreOf({ ...format, pattern: "\\.$" } as TermConfig, NOBODY, {} as never, defaults);
     assert.deepEqual(await no([sample("ends."), sample("does not")], never), [1, 0]);
     const full = rawScoreOf(
       { ...format, pattern: "^question", text: "full" } as TermConfig,
-      [],
+      NOBODY,
       {} as never,
       defaults,
     );

@@ -4,7 +4,7 @@
  */
 
 import type { Outcome, RolloutSample } from "../rollout/sample.js";
-import type { TermConfig } from "../run-config.js";
+import type { Connection, PpoRunConfig, TermConfig } from "../run-config.js";
 import { CircuitOpenError, type TermCircuit } from "./circuit.js";
 
 /** Texts to score and how. */
@@ -24,14 +24,39 @@ export interface SimilarityRequest {
   readonly rescale: boolean;
 }
 
+/** Servers that score alike, and how they are reached. */
+export interface ScorerGroup {
+  readonly addresses: readonly string[];
+  /** File with their bearer token. */
+  readonly tokenFile?: string | undefined;
+  /** PEM files of their TLS. */
+  readonly tls?: Exclude<Connection["tls"], false>;
+}
+
+/** The servers of a term: its own where it names some, else those of the run. Empty for a term that is a function. */
+export function scorersOf(term: TermConfig, { servers }: Pick<PpoRunConfig, "servers">): ScorerGroup {
+  if (term.type !== "classifier" && term.type !== "bertscore") return { addresses: [] };
+  const { tokenFile, tls } = servers;
+  if (term.addresses.length === 0) {
+    const { addresses } = term.type === "classifier" ? servers.reward : servers.bertscore;
+    return { addresses, tokenFile, tls };
+  }
+  return {
+    addresses: term.addresses,
+    tokenFile: (term.tokenFile === undefined ? tokenFile : term.tokenFile) ?? undefined,
+    tls: (term.tls === undefined ? tls : term.tls) || undefined,
+  };
+}
+
+/** The run's own BERTScore servers, for comparisons and reports. */
+export function judgesOf({ servers }: Pick<PpoRunConfig, "servers">): ScorerGroup {
+  return { addresses: servers.bertscore.addresses, tokenFile: servers.tokenFile, tls: servers.tls };
+}
+
 /** A scorer's answer: scores in order. Throws on failure; a ScoreRefusal names samples that can't be scored. */
 export interface Scorers {
-  classifier(
-    addresses: readonly string[],
-    request: ClassifierRequest,
-    signal: AbortSignal,
-  ): Promise<number[]>;
-  bertscore(addresses: readonly string[], request: SimilarityRequest, signal: AbortSignal): Promise<number[]>;
+  classifier(group: ScorerGroup, request: ClassifierRequest, signal: AbortSignal): Promise<number[]>;
+  bertscore(group: ScorerGroup, request: SimilarityRequest, signal: AbortSignal): Promise<number[]>;
 }
 
 /** Some samples of a request can't be scored whatever happens; the others may be tried again without them. */
@@ -57,7 +82,7 @@ export interface TermDefaults {
 /** Binds a term of the run file to the servers that score it. */
 export function rawScoreOf(
   term: TermConfig,
-  addresses: readonly string[],
+  group: ScorerGroup,
   scorers: Scorers,
   defaults: TermDefaults,
 ): RawScore {
@@ -66,7 +91,7 @@ export function rawScoreOf(
     case "classifier":
       return (samples, signal) =>
         scorers.classifier(
-          addresses,
+          group,
           {
             texts: samples.map((sample) => scoredText(term.text ?? usual, sample)),
             label: term.label,
@@ -78,7 +103,7 @@ export function rawScoreOf(
     case "bertscore":
       return (samples, signal) =>
         scorers.bertscore(
-          addresses,
+          group,
           {
             pairs: samples.map((sample) => ({ candidate: sample.response, reference: sample.answer })),
             measure: term.measure,
@@ -107,21 +132,33 @@ function scoredText(which: "response" | "full", sample: RolloutSample): string {
   return which === "full" ? sample.prompt + sample.response : sample.response;
 }
 
+/** A scorer answered with a number that is none. */
+class NotFiniteError extends Error {
+  override readonly name = "NotFiniteError";
+  constructor(score: number) {
+    super(`score is ${score}`);
+  }
+}
+
 /** How a failed call is tried again. */
 export interface RetryRule {
   readonly retries: number;
-  /** Waits before attempt n (from 1); injected so that tests don't wait. */
-  readonly backoff: (attempt: number) => Promise<void>;
+  /** False where the same call would fail the same way. Default: any may be tried again. */
+  readonly mayRetry?: (error: Error) => boolean;
+  /** Waits before attempt n (from 1), which `error` has made necessary; injected so that tests don't wait. */
+  readonly backoff: (attempt: number, error: Error) => Promise<void>;
   /** Told of each failed attempt. */
   readonly onFailure: (attempt: number, error: Error) => void;
+  /** Told of each sample that has no score in the end, and why. */
+  readonly onLost?: (error: Error) => void;
   /** Lets calls through or not; without one, all pass. */
   readonly circuit?: TermCircuit | undefined;
 }
 
 /**
  * Scores every sample that can be scored: refused samples are left out and the rest tried again at once; other
- * failures are tried again after a backoff, and at the end every sample of the call has failed with the last reason. Where
- * the term's circuit is open they fail at once.
+ * failures are tried again after a backoff where that may help, and at the end every sample of the call has failed with the last
+ * reason. Where the term's circuit is open they fail at once.
  */
 export async function scoreWithRetries(
   raw: RawScore,
@@ -130,6 +167,10 @@ export async function scoreWithRetries(
   signal: AbortSignal,
 ): Promise<Outcome[]> {
   const outcomes = new Array<Outcome>(samples.length);
+  const lose = (i: number, error: Error, reason = error.message) => {
+    outcomes[i] = { kind: "failed", reason };
+    rule.onLost?.(error);
+  };
   let open = samples.map((_, i) => i);
   for (let attempt = 0; open.length > 0; ) {
     try {
@@ -141,9 +182,8 @@ export async function scoreWithRetries(
       }
       open.forEach((i, at) => {
         const score = scores[at] as number;
-        outcomes[i] = Number.isFinite(score)
-          ? { kind: "scored", score }
-          : { kind: "failed", reason: `score is ${score}` };
+        if (Number.isFinite(score)) outcomes[i] = { kind: "scored", score };
+        else lose(i, new NotFiniteError(score));
       });
       return outcomes;
     } catch (error) {
@@ -151,7 +191,7 @@ export async function scoreWithRetries(
       if (error instanceof ScoreRefusal && error.refused.size > 0) {
         for (const [at, reason] of error.refused) {
           const i = open[at];
-          if (i !== undefined) outcomes[i] = { kind: "failed", reason };
+          if (i !== undefined) lose(i, error, reason);
         }
         open = open.filter((i) => outcomes[i] === undefined);
         continue;
@@ -159,11 +199,12 @@ export async function scoreWithRetries(
       attempt += 1;
       const notCalled = error instanceof CircuitOpenError;
       if (!notCalled) rule.onFailure(attempt, error as Error);
-      if (notCalled || attempt > rule.retries) {
-        for (const i of open) outcomes[i] = { kind: "failed", reason: (error as Error).message };
+      const mayRetry = rule.mayRetry?.(error as Error) ?? true;
+      if (notCalled || attempt > rule.retries || !mayRetry) {
+        for (const i of open) lose(i, error as Error);
         return outcomes;
       }
-      await rule.backoff(attempt);
+      await rule.backoff(attempt, error as Error);
     }
   }
   return outcomes;

@@ -2,20 +2,12 @@
  * @file The servers of a run as the trainer talks to them: one client per policy address (shards are ours to place), one
  * per set of scorers. In: addresses of the run file. Out: typed calls; every reply is checked before it is used.
  */
-import { readFileSync } from "node:fs";
-import { BertScoreService } from "../../../lib/api/gen/rlhf/bertscore/v1/bertscore_pb.js";
 import { FinishReason, PolicyService } from "../../../lib/api/gen/rlhf/policy/v1/policy_pb.js";
-import { RewardService, ScoreFunction } from "../../../lib/api/gen/rlhf/reward/v1/reward_pb.js";
-import { type Client, type ClientOptions, createClient, RpcError } from "../../../lib/rpc/index.js";
+import { type Client, createClient, RpcError } from "../../../lib/rpc/index.js";
 import { RunFailedError } from "../errors.js";
 import type { PromptSample, RolloutSample } from "../rollout/sample.js";
 import type { PpoRunConfig } from "../run-config.js";
-import {
-  type ClassifierRequest,
-  ScoreRefusal,
-  type Scorers,
-  type SimilarityRequest,
-} from "../scoring/terms.js";
+import { connectionOptions, ScorerClients } from "./scorer-clients.js";
 import { float32Of } from "./tensors.js";
 
 type Generation = PpoRunConfig["generation"];
@@ -100,27 +92,16 @@ export function cutBySize(
 }
 
 /** Clients of all servers of a run. */
-export class RunServers implements Scorers {
+export class RunServers extends ScorerClients {
   readonly policies: readonly PolicyMember[];
   readonly references: readonly PolicyMember[];
-  readonly #options: ClientOptions;
-  readonly #scoreMs: number;
-  readonly #reward = new Map<string, Client<(typeof RewardService)["method"]>>();
-  readonly #bertscore = new Map<string, Client<(typeof BertScoreService)["method"]>>();
 
-  constructor(config: Pick<PpoRunConfig, "servers" | "timeouts">) {
-    const { servers, timeouts } = config;
-    const { tokenFile, tls } = servers;
-    this.#scoreMs = timeouts.scoreMs;
-    this.#options = {
-      deadlineMs: timeouts.scoreMs,
-      ...(tls ? { tls: { caFile: tls.ca, certFile: tls.cert, keyFile: tls.key } } : {}),
-      ...(tokenFile ? { token: () => readFileSync(tokenFile, "utf8").trim() } : {}),
-      retry: false, // the run's own rule retries, and says so
-    };
+  constructor({ servers, timeouts }: Pick<PpoRunConfig, "servers" | "timeouts">) {
+    super(timeouts.scoreMs);
+    const options = connectionOptions(servers, timeouts.generateMs);
     const member = (address: string): PolicyMember => ({
       address,
-      client: createClient(PolicyService, address, { ...this.#options, deadlineMs: timeouts.generateMs }),
+      client: createClient(PolicyService, address, options),
     });
     this.policies = servers.policy.addresses.map(member);
     this.references = servers.reference.addresses.map(member);
@@ -279,94 +260,10 @@ export class RunServers implements Scorers {
     });
   }
 
-  /** Client of the reward servers at these addresses; closed with the others. */
-  rewards(addresses: readonly string[]): Client<(typeof RewardService)["method"]> {
-    return this.#clientOf(this.#reward, addresses, () =>
-      createClient(RewardService, addresses, this.#options),
-    );
-  }
-
-  /** Client of the BERTScore servers at these addresses; closed with the others. */
-  judges(addresses: readonly string[]): Client<(typeof BertScoreService)["method"]> {
-    return this.#clientOf(this.#bertscore, addresses, () =>
-      createClient(BertScoreService, addresses, this.#options),
-    );
-  }
-
-  /** Rewards of texts by a reward server; see Scorers. */
-  async classifier(
-    addresses: readonly string[],
-    request: ClassifierRequest,
-    signal: AbortSignal,
-  ): Promise<number[]> {
-    const client = this.rewards(addresses);
-    const functions = {
-      logit: ScoreFunction.NONE,
-      softmax: ScoreFunction.SOFTMAX,
-      sigmoid: ScoreFunction.SIGMOID,
-    } as const;
-    const reply = await refusals("texts", () =>
-      client.score(
-        {
-          texts: [...request.texts],
-          function: functions[request.function],
-          truncate: request.truncate,
-          ...(request.label === undefined ? {} : { label: request.label }),
-        },
-        { signal, deadlineMs: this.#scoreMs },
-      ),
-    );
-    return reply.results.map((result) => result.reward ?? Number.NaN);
-  }
-
-  /** Precision, recall or F1 of pairs by a BERTScore server; see Scorers. */
-  async bertscore(
-    addresses: readonly string[],
-    request: SimilarityRequest,
-    signal: AbortSignal,
-  ): Promise<number[]> {
-    const scores = await this.similarities(addresses, request, signal);
-    return scores.map((score) => score[request.measure]);
-  }
-
-  /** Precision, recall and F1 of pairs. */
-  async similarities(
-    addresses: readonly string[],
-    request: Omit<SimilarityRequest, "measure">,
-    signal: AbortSignal,
-  ): Promise<{ precision: number; recall: number; f1: number }[]> {
-    const client = this.judges(addresses);
-    const { layer, idf, rescale } = request;
-    const reply = await refusals("pairs", () =>
-      client.score(
-        {
-          pairs: request.pairs.map(({ candidate, reference }) => ({ candidate, references: [reference] })),
-          options: { idf, rescale, ...(layer === undefined ? {} : { layer }) },
-        },
-        { signal, deadlineMs: this.#scoreMs },
-      ),
-    );
-    return reply.results.map(({ score }) => ({
-      precision: score?.precision ?? Number.NaN,
-      recall: score?.recall ?? Number.NaN,
-      f1: score?.f1 ?? Number.NaN,
-    }));
-  }
-
   /** Closes every channel. */
-  close(): void {
+  override close(): void {
     for (const { client } of [...this.policies, ...this.references]) client.close();
-    for (const client of [...this.#reward.values(), ...this.#bertscore.values()]) client.close();
-  }
-
-  #clientOf<C>(clients: Map<string, C>, addresses: readonly string[], create: () => C): C {
-    const key = addresses.join(",");
-    let client = clients.get(key);
-    if (!client) {
-      client = create();
-      clients.set(key, client);
-    }
-    return client;
+    super.close();
   }
 }
 
@@ -378,21 +275,6 @@ export function mayRetry(error: Error): boolean {
       error.status,
     )
   );
-}
-
-/** Makes a ScoreRefusal of an error whose violations name items (`texts[3]`), so that the others can be scored. */
-async function refusals<T>(list: string, call: () => Promise<T>): Promise<T> {
-  try {
-    return await call();
-  } catch (error) {
-    if (!(error instanceof RpcError) || error.status !== "INVALID_ARGUMENT") throw error;
-    const refused = new Map<number, string>();
-    for (const { field, description } of error.violations) {
-      const index = new RegExp(`^${list}\\[(\\d+)\\]`).exec(field)?.[1];
-      if (index !== undefined) refused.set(Number(index), description);
-    }
-    throw refused.size > 0 ? new ScoreRefusal(refused) : error;
-  }
 }
 
 function groupBy<T, K>(items: readonly T[], key: (item: T) => K): Map<K, T[]> {
