@@ -33,7 +33,7 @@ export interface RunContext<C extends RunConfig = RunConfig> {
   published(weights: { version: number; digest: string }): void;
   /** Value of the metric that decides which checkpoint is best, at the newest step; null without one. */
   bestScore(): number | null;
-  /** Length of metrics.jsonl now, for a checkpoint. */
+  /** Length of metrics.jsonl, which is on the disk by then; for a checkpoint. */
   metricsBytes(): number;
 }
 

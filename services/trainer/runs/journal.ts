@@ -2,7 +2,16 @@
  * @file Append-only JSON lines: metrics and events of a run. A line cut short by a crash is dropped at the next open.
  * A checkpoint notes how long the metrics were, so that a resumed run continues from there and no step stands twice.
  */
-import { closeSync, existsSync, fstatSync, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  writeSync,
+} from "node:fs";
 
 /** One open JSON-lines file. */
 export class Journal {
@@ -33,6 +42,11 @@ export class Journal {
       done += writeSync(this.#file, line, done, line.length - done, this.#bytes + done);
     }
     this.#bytes += line.length;
+  }
+
+  /** Puts what was appended on the disk, so that a checkpoint which notes the length finds it there after a power cut, too. */
+  sync(): void {
+    fsyncSync(this.#file);
   }
 
   close(): void {

@@ -156,6 +156,16 @@ describe("the run manager", () => {
     assert.equal((await manager.finished("one")).state, "FINISHED");
   });
 
+  it("reads the paths of a run file that is given at a resume from the folder that is named with it", async () => {
+    const manager = managerOf(fourSteps);
+    manager.start(RUN_FILE, folder, "one");
+    manager.request("one", "paused");
+    await manager.finished("one");
+    assert.throws(() => manager.resume("one", RUN_FILE, join(folder, "elsewhere")), /data\.train/);
+    manager.resume("one", `${RUN_FILE}epochs: 9\n`, folder);
+    assert.equal((await manager.finished("one")).state, "FINISHED");
+  });
+
   it("calls a run interrupted whose process is gone", async () => {
     const manager = managerOf(fourSteps);
     manager.start(RUN_FILE, folder, "one");

@@ -394,7 +394,10 @@ export class RunManager {
           const { keepBest } = config.checkpoint;
           return (keepBest && run.record.metrics[keepBest.metric]) ?? null;
         },
-        metricsBytes: () => metrics.bytes,
+        metricsBytes: () => {
+          metrics.sync();
+          return metrics.bytes;
+        },
       });
       enter("FINISHED", { modelDirectory });
     } catch (error) {
