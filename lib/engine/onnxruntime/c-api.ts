@@ -5,8 +5,9 @@
  * means the same function in every release (onnxruntime_c_api.h, struct OrtApi). Every function that can fail returns
  * an OrtStatus*, null for success; `call`, `out` and `callAsync` turn one into an OrtStatusError and release it.
  *
- * Pointers are bigint addresses, 0n for null. Memory handed to an asynchronous call must not be on V8's moving heap:
- * pass `addressOf(typed array over an ArrayBuffer)` and keep the array referenced until the call has come back.
+ * Pointers are bigint addresses, 0n for null. A typed array is passed as itself: its address goes to the library, and the array
+ * stays reachable until the call has come back. An address alone keeps nothing alive: V8 may collect an array right after
+ * `addressOf`, its last use, and free the memory before the library reads it. Who needs an address for longer uses `hold`.
  */
 import { createRequire } from "node:module";
 
@@ -104,7 +105,9 @@ export type OrtReleaser = keyof typeof releasers;
 /** An address in this process; 0n is null. */
 export type Pointer = bigint;
 
-type NativeArgument = Pointer | number | string;
+type NativeArgument = Pointer | number | string | ArrayBufferView;
+
+const NOTHING: readonly NativeArgument[] = [];
 
 /** The slice of koffi used here; its own types are `any` throughout. */
 interface NativeFunction {
@@ -158,6 +161,10 @@ export class OrtApi {
   /** Where a synchronous call leaves its result; read at once. */
   readonly #slot = new BigUint64Array(new ArrayBuffer(16));
   readonly #slotAddress: Pointer;
+  /** Arguments of the synchronous call in progress. */
+  #lent: readonly NativeArgument[] = [];
+  /** Arguments of asynchronous calls in progress, and what `hold` was given. */
+  readonly #held = new Set<unknown>();
 
   /** Loads the library at `path`. Throws Error where koffi or the library cannot be loaded or is too old. */
   constructor(path: string) {
@@ -190,27 +197,29 @@ export class OrtApi {
 
   /** Calls a function that can fail. Throws OrtStatusError. */
   call(name: OrtFunction, ...args: NativeArgument[]): void {
-    this.#check(name, this.#function(name)(...args));
+    this.#check(name, this.#invoke(name, args));
   }
 
   /** Calls a function whose last argument is `T**` or `size_t*`, and returns what it put there. */
   out(name: OrtFunction, ...args: NativeArgument[]): Pointer {
     this.#slot[0] = 0n;
-    this.#check(name, this.#function(name)(...args, this.#slotAddress));
+    this.#check(name, this.#invoke(name, args, this.#slotAddress));
     return this.#slot[0];
   }
 
   /** `out`, for functions that put two numbers (pointer, then count). */
   out2(name: OrtFunction, ...args: NativeArgument[]): [Pointer, Pointer] {
     this.#slot.fill(0n);
-    this.#check(name, this.#function(name)(...args, this.#slotAddress, this.#slotAddress + 8n));
+    this.#check(name, this.#invoke(name, args, this.#slotAddress, this.#slotAddress + 8n));
     return [this.#slot[0], this.#slot[1]];
   }
 
   /** Calls a function on a libuv thread. Rejects with OrtStatusError. */
   callAsync(name: OrtFunction, ...args: NativeArgument[]): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#function(name).async(...args, (error: unknown, status: unknown) => {
+      const release = this.hold(args);
+      this.#function(name).async(...this.#natives(args), (error: unknown, status: unknown) => {
+        release();
         try {
           if (error) throw error;
           this.#check(name, status);
@@ -227,7 +236,17 @@ export class OrtApi {
     if (pointer !== 0n) this.#function(name)(pointer);
   }
 
-  /** Address of the first element; moves the array off V8's heap for good where it still was on it. */
+  /** Keeps data reachable until the function that comes back is called; for addresses that outlast a call. */
+  hold(data: unknown): () => void {
+    const entry = { data };
+    this.#held.add(entry);
+    return () => void this.#held.delete(entry);
+  }
+
+  /**
+   * Address of the first element; moves the array off V8's heap for good where it still was on it. Holds nothing: the address is
+   * good only while something else keeps the array.
+   */
   addressOf(data: ArrayBufferView): Pointer {
     // touching .buffer makes V8 give a small array a backing store that never moves
     return data.buffer.byteLength === 0 ? 0n : this.#koffi.address(data);
@@ -248,13 +267,30 @@ export class OrtApi {
     if (byteLength > 0) this.#memcpy(target, source, byteLength);
   }
 
-  /** Copies bytes between addresses on a libuv thread. */
-  copyAsync(target: Pointer, source: Pointer, byteLength: number): Promise<void> {
+  /** Copies bytes on a libuv thread, to an address or into an array. The caller keeps the source. */
+  copyAsync(target: Pointer | ArrayBufferView, source: Pointer, byteLength: number): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#memcpy.async(target, source, byteLength, (error: Error | null) =>
-        error ? reject(error) : resolve(),
-      );
+      const args = [target, source, byteLength];
+      const release = this.hold(args);
+      this.#memcpy.async(...this.#natives(args), (error: Error | null) => {
+        release();
+        if (error) reject(error);
+        else resolve();
+      });
     });
+  }
+
+  /** Calls a function on this thread; `args` are reachable until it has come back. */
+  #invoke(name: string, args: readonly NativeArgument[], ...more: Pointer[]): unknown {
+    this.#lent = args;
+    const result = this.#function(name)(...this.#natives(this.#lent), ...more);
+    this.#lent = NOTHING;
+    return result;
+  }
+
+  /** Arrays as their addresses; null where there is nothing in them. */
+  #natives(args: readonly NativeArgument[]): (Pointer | number | string)[] {
+    return args.map((arg) => (typeof arg === "object" ? this.addressOf(arg) : arg));
   }
 
   #read(pointer: Pointer): bigint {

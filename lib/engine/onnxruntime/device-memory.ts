@@ -66,15 +66,7 @@ export class DeviceMemory implements DeviceCopies {
     const { api, env } = environment;
     const model = identityModel();
     const slot = new BigUint64Array(new ArrayBuffer(8));
-    const slotAddress = api.addressOf(slot);
-    await api.callAsync(
-      "CreateSessionFromArray",
-      env,
-      api.addressOf(model),
-      model.byteLength,
-      sessionOptions,
-      slotAddress,
-    );
+    await api.callAsync("CreateSessionFromArray", env, model, model.byteLength, sessionOptions, slot);
     const session = slot[0];
     const memoryInfo = api.out("CreateMemoryInfo", name, 1 /* arena */, deviceId, 0 /* default */);
     const allocator = api.out("CreateAllocator", session, memoryInfo);
@@ -97,6 +89,7 @@ export class DeviceMemory implements DeviceCopies {
   /** Host → device, on the calling thread: the source may be reused at once. */
   copyIn(target: Pointer, source: EngineData): void {
     if (source.byteLength === 0) return;
+    const letGo = this.#api.hold(source);
     const host = { memory: this.#environment.hostMemory, address: this.#api.addressOf(source) };
     const device = { memory: this.memoryInfo, address: target };
     const run = this.#bind(host, device, source.byteLength);
@@ -105,12 +98,14 @@ export class DeviceMemory implements DeviceCopies {
       this.#api.call("SynchronizeBoundOutputs", run.binding);
     } finally {
       run.release();
+      letGo();
     }
   }
 
   /** Device → host, on a libuv thread. */
   async copyOut(target: EngineData, source: Pointer): Promise<void> {
     if (target.byteLength === 0) return;
+    const letGo = this.#api.hold(target);
     const host = { memory: this.#environment.hostMemory, address: this.#api.addressOf(target) };
     const device = { memory: this.memoryInfo, address: source };
     const run = this.#bind(device, host, target.byteLength);
@@ -119,6 +114,7 @@ export class DeviceMemory implements DeviceCopies {
       this.#api.call("SynchronizeBoundOutputs", run.binding);
     } finally {
       run.release();
+      letGo();
     }
   }
 
@@ -146,7 +142,7 @@ export class DeviceMemory implements DeviceCopies {
     const api = this.#api;
     const dims = new BigInt64Array([BigInt(byteLength)]);
     const values = [from, to].map(({ memory, address }) =>
-      api.out("CreateTensorWithDataAsOrtValue", memory, address, byteLength, api.addressOf(dims), 1, UINT8),
+      api.out("CreateTensorWithDataAsOrtValue", memory, address, byteLength, dims, 1, UINT8),
     );
     const binding = api.out("CreateIoBinding", this.#session);
     const release = () => {

@@ -131,13 +131,13 @@ class OrtEngine implements Engine {
           memoryInfo,
           tensor.address,
           tensor.byteLength,
-          dims.length === 0 ? 0n : api.addressOf(dims),
+          dims,
           dims.length,
           dtypeInfo(tensor.dtype).onnx,
         );
       },
       freeValue: (value) => api.free("ReleaseValue", value),
-      copyAsync: (target, source) => api.copyAsync(api.addressOf(target), source.address, source.byteLength),
+      copyAsync: (target, source) => api.copyAsync(target, source.address, source.byteLength),
     };
   }
 

@@ -173,17 +173,16 @@ export class OrtProgram implements Program {
     outputs.forEach((tensor, i) => {
       values[inputs.length + i] = tensor?.native.value() ?? 0n;
     });
-    const address = api.addressOf(values);
     await api.callAsync(
       "Run",
       this.#session,
       runOptions,
       this.#inputNames.address,
-      address,
+      values,
       inputs.length,
       this.#outputNames.address,
       outputs.length,
-      address + BigInt(8 * inputs.length),
+      values.subarray(inputs.length),
     );
     return this.#adoptMissing(outputs, values.subarray(inputs.length));
   }

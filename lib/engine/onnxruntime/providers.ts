@@ -105,11 +105,16 @@ function appendCuda(api: OrtApi, sessionOptions: Pointer, deviceId: number): voi
 function withPairs(
   api: OrtApi,
   pairs: Record<string, string>,
-  use: (keys: Pointer, values: Pointer, count: number) => void,
+  use: (keys: BigUint64Array, values: BigUint64Array, count: number) => void,
 ): void {
   const strings = [Object.keys(pairs), Object.values(pairs)].map((list) =>
     list.map((text) => Buffer.from(`${text}\0`)),
   );
-  const [keys, values] = strings.map((list) => new BigUint64Array(list.map((text) => api.addressOf(text))));
-  use(api.addressOf(keys), api.addressOf(values), keys.length);
+  const letGo = api.hold(strings);
+  try {
+    const [keys, values] = strings.map((list) => new BigUint64Array(list.map((text) => api.addressOf(text))));
+    use(keys, values, keys.length);
+  } finally {
+    letGo();
+  }
 }

@@ -61,15 +61,7 @@ export async function createSession(
   const options = createSessionOptions(api, settings);
   try {
     const slot = new BigUint64Array(new ArrayBuffer(8));
-    const slotAddress = api.addressOf(slot);
-    await api.callAsync(
-      "CreateSessionFromArray",
-      env,
-      api.addressOf(model),
-      model.byteLength,
-      options,
-      slotAddress,
-    );
+    await api.callAsync("CreateSessionFromArray", env, model, model.byteLength, options, slot);
     return slot[0];
   } finally {
     api.free("ReleaseSessionOptions", options);
@@ -125,9 +117,9 @@ export function readTensorInfo(api: OrtApi, info: Pointer, name: string): Omit<V
   const rank = Number(api.out("GetDimensionsCount", info));
   if (rank === 0) return { dtype, dims: [] };
   const sizes = new BigInt64Array(rank);
-  api.call("GetDimensions", info, api.addressOf(sizes), rank);
+  api.call("GetDimensions", info, sizes, rank);
   const symbols = new BigUint64Array(rank);
-  api.call("GetSymbolicDimensions", info, api.addressOf(symbols), rank);
+  api.call("GetSymbolicDimensions", info, symbols, rank);
   const dims = Array.from(sizes, (size, axis) => {
     if (size >= 0n) return Number(size);
     const symbol = symbols[axis] === 0n ? "" : api.text(symbols[axis]);
