@@ -98,7 +98,7 @@ function namesInSources(folder: string): string[] {
     if (entry.isDirectory()) return entry.name === "testing" ? [] : namesInSources(path);
     if (!entry.name.endsWith(".ts") || /\.test\.ts$|^metrics-/.test(entry.name)) return [];
     const spelled =
-      /"((?:env|rollout|objective|ppo|tokens|time|reward|sft|classifier|alarms?)\/[a-z0-9_/]+)"/g;
+      /"((?:env|rollout|objective|ppo|tokens|time|reward|sft|classifier|mlm|alarms?)\/[a-z0-9_/]+)"/g;
     return [...readFileSync(path, "utf8").matchAll(spelled)].map((match) => match[1] as string);
   });
 }

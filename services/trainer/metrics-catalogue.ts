@@ -40,7 +40,6 @@ const time = metric("time");
 const supervised = metric("supervised");
 
 const LATER_TRL = "`ppo.statistics: trl-0.7.11` (the default)";
-const OLD_TRL = "`ppo.statistics: trl-0.2.1`";
 
 /** Metrics by name. A part in braces stands for a name of the run file. */
 export const RUN_METRICS: Readonly<Record<string, RunMetric>> = {
@@ -252,7 +251,7 @@ export const RUN_METRICS: Readonly<Record<string, RunMetric>> = {
     "s",
     "Mean time of one optimizer step; the doubled prefix is TRL's.",
     "mean over optimizer steps",
-    OLD_TRL,
+    "where a step was taken",
   ),
 
   ...supervisedMetrics(

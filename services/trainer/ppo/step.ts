@@ -232,7 +232,9 @@ class Step {
       // there, advantages were part of every minibatch
       times["time/ppo/optimize_step"] = clock.laps["time/ppo/optimize_step"] + clock.laps[ADVANTAGES];
       delete times[ADVANTAGES];
-      const seconds = this.#optimizerSeconds;
+    }
+    const seconds = this.#optimizerSeconds; // none where the first minibatch already stopped the step
+    if (seconds.length > 0) {
       times["ppo/time/ppo/optimizer_step"] = seconds.reduce((a, b) => a + b, 0) / seconds.length;
     }
     return times;

@@ -9,7 +9,7 @@ import { recordedOrder } from "./minibatches.js";
 import { type PpoOptions, ppoOptionsSchema } from "./options.js";
 import { PpoState } from "./state.js";
 import { type PpoStepResult, ppoStep } from "./step.js";
-import { assertClose, type Golden0711, golden0711 } from "./testing/golden.js";
+import { assertClose, type Golden0711, golden021, golden0711 } from "./testing/golden.js";
 import { tinyBatch, tinyLearner } from "./testing/tiny-policy.js";
 
 const BEFORE = 1e-5;
@@ -99,6 +99,18 @@ for (const [name, golden] of Object.entries(golden0711())) {
     it("returns its statistics", () => {
       for (const [key, expected] of Object.entries(golden.stats)) {
         assertClose(result.stats[key] as number, expected, STATS, key);
+      }
+    });
+
+    it("also has every scalar that v0.2.1 reported, under its name, and ours", () => {
+      const known = Object.entries(golden021().stats).filter(([, value]) => typeof value === "number");
+      const times = ["forward_pass", "compute_rewards", "optimize_step", "calc_stats", "total"];
+      for (const key of [
+        ...known.map(([key]) => key),
+        ...["objective/kl_k3", "ppo/grad_norm", "ppo/time/ppo/optimizer_step"],
+        ...times.map((part) => `time/ppo/${part}`),
+      ]) {
+        assert.ok(Number.isFinite(result.stats[key]), `${key}: ${result.stats[key]}`);
       }
     });
 
