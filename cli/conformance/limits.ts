@@ -2,9 +2,9 @@
 import type { RpcError } from "../../lib/rpc/index.js";
 import { type Check, must, needs } from "./check.js";
 import { mustRefuse, type Target } from "./target.js";
-import { fillQueue, sleep } from "./work.js";
+import { fillQueue, measuredWork, sleep } from "./work.js";
 
-/** How soon a queue must have room after what was in it is cancelled. */
+/** How soon a queue must have room after what was in it is cancelled; longer where half of it takes longer. */
 const ROOM_MS = 2000;
 /** What libraries add to a call's metadata, at most. */
 const OWN_METADATA_BYTES = 1024;
@@ -42,18 +42,27 @@ export const limitChecks: readonly Check<Target>[] = [
     id: "limits/queue",
     what: "a full queue is RESOURCE_EXHAUSTED, says when to come back, and has room again once calls are cancelled",
     async run(target) {
+      const { size, calls, ms } = await measuredWork(target);
       const refusal = await fillQueue(target);
       needs(refusal !== undefined, "the queue never filled up: the server is as fast as the calls came");
       must(refusal.retryDelayMs !== undefined, "the refusal has no RetryInfo that says when to come back");
+      const queueMs = (target.neededLimit(target.subject.queueLimit) / (size * calls)) * ms;
+      const room = Math.max(ROOM_MS, queueMs / 2);
       const began = performance.now();
       for (;;) {
         const error = await target.send(target.subject.probe()).then(
           () => undefined,
           (thrown: RpcError) => thrown,
         );
+        const waited = Math.round(performance.now() - began);
+        must(
+          waited < room,
+          error === undefined
+            ? `a call waited ${waited} ms for a queue whose calls were all cancelled`
+            : `no room ${waited} ms after all calls were cancelled: ${error.message}`,
+        );
         if (!error) return `come back after ${Math.round(refusal.retryDelayMs)} ms`;
         must(error.status === "RESOURCE_EXHAUSTED", `then a call failed with ${error.message}`);
-        must(performance.now() - began < ROOM_MS, `no room ${ROOM_MS} ms after all calls were cancelled`);
         await sleep(20);
       }
     },

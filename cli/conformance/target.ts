@@ -104,6 +104,11 @@ export class Target {
     );
   }
 
+  /** Asks something that costs nothing, behind what was sent before; whatever the answer. */
+  async roundTrip(): Promise<void> {
+    await this.send({ method: "getInfo", request: {} }).catch(() => undefined);
+  }
+
   /** Makes a call of the service under test by hand; `message` replaces the request's bytes, `padTo` makes them so many. */
   raw(call: Call, { padTo, ...more }: Partial<RawCall> & { padTo?: number } = {}): Promise<RawOutcome> {
     const service = this.subject.desc as unknown as DescService;

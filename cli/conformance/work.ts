@@ -30,14 +30,19 @@ export interface Work {
 
 const measured = new WeakMap<Target, Promise<Work>>();
 
-/** Work that takes long enough for a stop to be seen, within the limits. Measured once per target. */
-export async function visibleWork(target: Target): Promise<Work> {
+/** Work of about a quarter of a second, or as much as the limits allow. Measured once per target. */
+export function measuredWork(target: Target): Promise<Work> {
   let known = measured.get(target);
   if (!known) {
     known = measure(target);
     measured.set(target, known);
   }
-  const work = await known;
+  return known;
+}
+
+/** The same, where it takes long enough for a stop to be seen. */
+export async function visibleWork(target: Target): Promise<Work> {
+  const work = await measuredWork(target);
   needs(
     work.ms >= VISIBLE_MS,
     `${work.calls * work.size} items take ${Math.round(work.ms)} ms: too quick to see whether they were stopped`,

@@ -99,6 +99,7 @@ export const streamChecks: readonly Check<PolicyTarget>[] = [
       for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
         const stop = new AbortController();
         const call = target.policy.generate(request() as never, { signal: stop.signal }).catch(() => {});
+        await target.roundTrip(); // the call has arrived
         await sleep(ms / 5);
         stop.abort();
         await call;
