@@ -11,8 +11,9 @@ import { type Check, largest, must, mustBeNear, needs, ofBytes } from "./check.j
 import { type Described, mustBeWeightsOf } from "./info.js";
 import { mustRefuse, type Subject, Target, type TargetOptions } from "./target.js";
 
-/** How far scores of the same text may be apart. */
+/** How far rewards of the same text may be apart, and logits. */
 const SAME = 1e-5;
+const SAME_LOGIT = 1e-4;
 
 /** Texts of all lengths and alphabets. */
 const TEXTS = [
@@ -135,31 +136,25 @@ export const rewardChecks: readonly Check<RewardTarget>[] = [
     async run(target) {
       const { texts } = target;
       needs(texts.length > 1, "max_items is 1");
-      const there = await rewards(target, texts);
-      const back = await rewards(target, texts.toReversed());
-      needs(new Set(there).size > 1, "every text has the same reward");
-      for (const [i, reward] of there.entries()) {
-        const turned = back[texts.length - 1 - i] as number;
-        mustBeNear(turned, reward, SAME, `reward of texts[${i}] and in reverse order`);
+      const there = await scored(target, texts);
+      const back = await scored(target, texts.toReversed());
+      needs(new Set(there.map(({ reward }) => reward)).size > 1, "every text has the same reward");
+      for (const [i, score] of there.entries()) {
+        mustBeAlike(back[texts.length - 1 - i], score, `texts[${i}] and in reverse order`);
       }
     },
   },
   {
     id: "score/padding",
-    what: "a text scores the same alone and beside longer ones, within 1e-5",
+    what: "a text scores the same alone and beside longer ones: reward within 1e-5, logits within 1e-4",
     async run(target) {
       const { texts } = target;
-      const together = await rewards(target, texts);
+      const together = await scored(target, texts);
       const distances: number[] = [];
       for (const [i, text] of texts.entries()) {
-        const [alone] = await rewards(target, [text]);
-        mustBeNear(
-          alone as number,
-          together[i] as number,
-          SAME,
-          `reward of texts[${i}] alone and in a batch`,
-        );
-        distances.push(Math.abs((alone as number) - (together[i] as number)));
+        const [alone] = await scored(target, [text]);
+        mustBeAlike(alone, together[i], `texts[${i}] alone and in a batch`);
+        distances.push(Math.abs((alone?.reward as number) - (together[i]?.reward as number)));
       }
       return `largest difference ${largest(distances)}`;
     },
@@ -172,12 +167,12 @@ export const rewardChecks: readonly Check<RewardTarget>[] = [
       const batches = Array.from({ length: 24 }, (_, i) =>
         rotated(texts, i).slice(0, 1 + (i % texts.length)),
       );
-      const expected = await rewards(target, texts);
-      const all = await Promise.all(batches.map((batch) => rewards(target, batch)));
+      const expected = await scored(target, texts);
+      const all = await Promise.all(batches.map((batch) => scored(target, batch)));
       for (const [i, got] of all.entries()) {
-        for (const [j, reward] of got.entries()) {
-          const at = (i + j) % texts.length;
-          mustBeNear(reward, expected[at] as number, SAME, `call ${i}, texts[${j}] and the same text before`);
+        for (const [j, score] of got.entries()) {
+          const before = expected[(i + j) % texts.length];
+          mustBeAlike(score, before, `call ${i}, texts[${j}] and the same text before`);
         }
       }
     },
@@ -214,9 +209,10 @@ export const rewardChecks: readonly Check<RewardTarget>[] = [
       const paired = target.reward.score({ texts, textPairs: TEXTS.slice(-texts.length) });
       const reply = await unlessRefused(paired, "text_pairs", "the server takes no text_pairs, and says so");
       mustHaveResults(reply, texts.length);
-      const alone = await rewards(target, texts);
+      const alone = await scored(target, texts);
+      const logits = (score: TextScore | undefined) => score?.scores.map(({ logit }) => logit).join();
       must(
-        reply.results.some(({ reward }, i) => reward !== alone[i]),
+        reply.results.some((paired, i) => logits(paired) !== logits(alone[i])),
         "every text scores the same with a text_pair and without: text_pairs are not read",
       );
     },
@@ -389,10 +385,18 @@ const SCORES = {
   },
 };
 
-async function rewards(target: RewardTarget, texts: readonly string[]): Promise<number[]> {
+async function scored(target: RewardTarget, texts: readonly string[]): Promise<TextScore[]> {
   const reply = await target.reward.score({ texts: [...texts] });
   mustHaveResults(reply, texts.length);
-  return reply.results.map(({ reward }) => reward as number);
+  return reply.results;
+}
+
+/** Fails unless two scores of the same text are the same; logits tell what a reward near 0 or 1 hides. */
+function mustBeAlike(a: TextScore | undefined, b: TextScore | undefined, what: string): void {
+  mustBeNear(a?.reward as number, b?.reward as number, SAME, `reward of ${what}`);
+  for (const [i, { label, logit }] of (a as TextScore).scores.entries()) {
+    mustBeNear(logit, b?.scores[i]?.logit as number, SAME_LOGIT, `logit of ${label} of ${what}`);
+  }
 }
 
 function mustHaveResults({ results }: ScoreResponse, count: number): void {

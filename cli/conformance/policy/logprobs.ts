@@ -57,11 +57,12 @@ export const logprobsChecks: readonly Check<PolicyTarget>[] = [
     what: "start chooses the first id that is scored",
     async run(target) {
       const [ids] = (await wholeSequences(target)) as [number[]];
-      const reply = await target.policy.logProbs({
-        sequences: [{ tokens: { ids } }, { tokens: { ids }, start: 3 }],
-      });
-      const whole = floats(reply.results[0]?.logprobs, [ids.length - 1], "results[0].logprobs");
-      const rest = floats(reply.results[1]?.logprobs, [ids.length - 3], "results[1].logprobs");
+      const score = async (start: number | undefined) => {
+        const { results } = await target.policy.logProbs({ sequences: [{ tokens: { ids }, start }] });
+        const what = `logprobs ${start === undefined ? "without start" : `with start ${start}`}`;
+        return floats(results[0]?.logprobs, [ids.length - (start ?? 1)], what);
+      };
+      const [whole, rest] = [await score(undefined), await score(3)];
       for (const [t, value] of rest.entries()) {
         mustBeNear(value, whole[t + 2] as number, SAME, `token ${t + 3} with start 3 and without`);
       }

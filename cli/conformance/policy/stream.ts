@@ -7,7 +7,7 @@ import {
 import { type Check, must, needs } from "../check.js";
 import { mustNameWeights } from "../info.js";
 import { endsAtDeadline, mustStop } from "../stops.js";
-import { sleep, VISIBLE_MS } from "../work.js";
+import { sleep, stopper, VISIBLE_MS } from "../work.js";
 import {
   generation,
   idsOf,
@@ -20,8 +20,11 @@ import {
 
 /** Streams that are left at once. */
 const STREAMS = 8;
-/** Work that still runs takes at least so much of its time again; work that was stopped takes none. */
-const STILL_RUNS = 1.5;
+/** Share of a stream's time after which its first token must have come. */
+const EARLY = 0.4;
+/** Tokens of a stream that is looked at, where the model has room for them beside its prompt. */
+const EARLY_TOKENS = 256;
+const PROMPT_TOKENS = 16;
 /** How often it is tried: the machine may have been busy. */
 const ATTEMPTS = 6;
 
@@ -64,6 +67,33 @@ export const streamChecks: readonly Check<PolicyTarget>[] = [
     },
   },
   {
+    id: "stream/early",
+    what: "tokens are sent as they are chosen, not all at the end",
+    async run(target) {
+      const most = Math.min(EARLY_TOKENS, (target.info?.model?.maxTokens ?? 0) - PROMPT_TOKENS);
+      const request = () => longGeneration(1, Math.max(most, workTokens(target.info))) as never;
+      let earliest = 1;
+      for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+        const asked = performance.now();
+        await target.roundTrip();
+        const began = performance.now();
+        const wire = began - asked; // no part of the server's time
+        let first = 0;
+        for await (const { event } of target.policy.generateStream({ request: request() })) {
+          if (event.case === "token" && first === 0) first = performance.now() - began - wire;
+        }
+        const all = performance.now() - began - wire;
+        needs(
+          all >= VISIBLE_MS,
+          `the stream took ${Math.round(all)} ms: too quick to see when its tokens came`,
+        );
+        earliest = Math.min(earliest, Math.max(0, first / all));
+        if (earliest < EARLY) return `the first token came after ${percent(earliest)} of the time`;
+      }
+      must(false, `the first token came after at least ${percent(earliest)} of the time each time`);
+    },
+  },
+  {
     id: "deadline/stream",
     what: "a stream whose deadline passes ends with DEADLINE_EXCEEDED, in time",
     async run(target) {
@@ -77,14 +107,21 @@ export const streamChecks: readonly Check<PolicyTarget>[] = [
     id: "cancel/stream",
     what: "a stream that its reader leaves is stopped: what comes next does not wait for it",
     async run(target) {
-      const { request, ms, timed } = await longRun(target);
-      return mustStop(`${STREAMS} streams of ${Math.round(ms)} ms were left`, ms, {
+      const { request, prompts, ms, timed } = await longRun(target);
+      const room = Math.floor((target.limit("max_queue_sequences") ?? STREAMS * prompts) / prompts);
+      const streams = Math.max(1, Math.min(STREAMS, room));
+      return mustStop(`${streams} streams of ${Math.round(ms)} ms were left`, ms, {
         cancel: async () => {
-          await Promise.all(
-            Array.from({ length: STREAMS }, async () => {
-              for await (const _ of target.policy.generateStream({ request: request() as never })) return;
-            }),
-          );
+          const stop = stopper();
+          const open = Array.from({ length: streams }, async () => {
+            const events = target.policy.generateStream(
+              { request: request() as never },
+              { signal: stop.signal },
+            );
+            for await (const _ of events) break; // others may still wait for their turn
+            stop.abort();
+          });
+          await Promise.allSettled(open);
         },
         again: timed,
       });
@@ -94,26 +131,33 @@ export const streamChecks: readonly Check<PolicyTarget>[] = [
     id: "cancel/running",
     what: "generation that runs stops soon after it was cancelled, not at its end",
     async run(target) {
-      const { request, ms, timed } = await longRun(target);
-      let after = Number.POSITIVE_INFINITY;
+      const { request, timed, ...measured } = await longRun(target);
+      let [ms, least] = [measured.ms, Number.POSITIVE_INFINITY];
       for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+        ms = Math.min(ms, await timed()); // again, for the machine may be busy now
         const stop = new AbortController();
+        const began = performance.now();
         const call = target.policy.generate(request() as never, { signal: stop.signal }).catch(() => {});
         await target.roundTrip(); // the call has arrived
-        await sleep(ms / 5);
+        await sleep(ms / 10);
         stop.abort();
         await call;
-        after = Math.min(after, await timed());
-        if (after < STILL_RUNS * ms)
-          return `${Math.round(after)} ms after ${Math.round(ms)} ms of work were cancelled at their beginning`;
+        const left = ms - (performance.now() - began);
+        if (left < ms / 2) continue; // too much of it was done to see what became of the rest
+        const extra = (await timed()) - ms;
+        if (extra < left / 2) return `${Math.round(left)} of ${Math.round(ms)} ms of work were left undone`;
+        least = Math.min(least, extra);
       }
+      needs(Number.isFinite(least), "the calls that were to be cancelled were done too soon");
       must(
         false,
-        `work of ${Math.round(ms)} ms took at least ${Math.round(after)} ms each time after as much was cancelled at its beginning: it was done to its end`,
+        `work of ${Math.round(ms)} ms took at least ${Math.round(least)} ms longer each time after as much was cancelled at its beginning: it was done to its end`,
       );
     },
   },
 ];
+
+const percent = (share: number) => `${Math.round(100 * share)} %`;
 
 /** Generation that fills the server's rows, and how long it takes. */
 async function longRun(target: PolicyTarget) {
@@ -130,5 +174,5 @@ async function longRun(target: PolicyTarget) {
     ms >= VISIBLE_MS,
     `${prompts} sequences take ${Math.round(ms)} ms: too quick to see whether they were stopped`,
   );
-  return { request, ms, timed };
+  return { request, prompts, ms, timed };
 }

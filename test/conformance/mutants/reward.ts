@@ -100,6 +100,17 @@ export const rewardMutants: Mutants<RewardToy> = {
         return logits(text, pair, batch).map((logit, i) => logit + (i * (longest - text.length)) / 1e4);
       };
     }),
+    mutation(
+      "padding shifts all logits alike, which softmax hides",
+      /logit of curt of texts\[\d\] alone and in a batch: .* differ/,
+      (toy) => {
+        const { logits } = toy;
+        toy.logits = (text, pair, batch) => {
+          const longest = Math.max(...batch.map(({ length }) => length));
+          return logits(text, pair, batch).map((logit) => logit + (longest - text.length) / 1e3);
+        };
+      },
+    ),
     mutation("dropout is left on", /reward of texts\[\d\] alone and in a batch: .* differ/, (toy) => {
       const { logits } = toy;
       toy.logits = (...row) => logits(...row).map((logit) => logit * (0.95 + Math.random() / 10));

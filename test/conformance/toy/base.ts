@@ -23,7 +23,7 @@ export const DIGEST = "0123456789abcdef".repeat(4);
 export interface BaseToy extends Toy {
   readonly services: ToyService[];
   /** What GetInfo publishes. */
-  readonly limits: Record<string, number>;
+  limits: Record<string, number>;
   /** What is kept. */
   readonly kept: { metadataBytes: number; token: string | undefined; open: string[] };
   readonly queue: WorkQueue;

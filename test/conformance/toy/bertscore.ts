@@ -9,11 +9,11 @@ import {
   type ScoreOptions,
   ScoreResponseSchema,
 } from "../../../lib/api/gen/rlhf/bertscore/v1/bertscore_pb.js";
-import { ElementType } from "../../../lib/api/gen/rlhf/types/v1/types_pb.js";
 import { type BaseToy, baseToy, DIGEST, serverInfo } from "./base.js";
 import { hash } from "./hash.js";
 import { Checks, Refusal } from "./refusal.js";
 import type { Methods } from "./server.js";
+import { floats } from "./tensors.js";
 
 const MODEL = "toy-encoder";
 const LAYERS = 2;
@@ -107,11 +107,7 @@ export function bertscoreToy(): BertscoreToy {
       return create(ExplainResponseSchema, {
         candidateTokens: explained(left, matrix, right, weight),
         referenceTokens: explained(right, turned, left, weight),
-        similarity: {
-          elementType: ElementType.FLOAT32,
-          shape: [BigInt(left.words.length), BigInt(right.words.length)],
-          data: floatBytes(matrix.flat()),
-        },
+        similarity: floats(matrix.flat(), [left.words.length, right.words.length]),
         score: toy.pairScore(left, right, asked.layer, weight, []),
         hash: hashOf(asked),
         weights: { version: 0n, digest: DIGEST },
@@ -249,11 +245,4 @@ function explained(
     const bestSimilarity = Math.max(...other.words.map((_, j) => row[j] as number));
     return { text, id: i, weight: weight(text), bestMatch: row.indexOf(bestSimilarity), bestSimilarity };
   });
-}
-
-/** Little-endian float32. */
-export function floatBytes(values: readonly number[]): Uint8Array {
-  const view = new DataView(new ArrayBuffer(4 * values.length));
-  for (const [i, value] of values.entries()) view.setFloat32(4 * i, value, true);
-  return new Uint8Array(view.buffer);
 }

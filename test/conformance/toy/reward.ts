@@ -35,7 +35,7 @@ export function rewardToy(): RewardToy {
       check(toy, request);
       const { texts, textPairs } = request;
       await toy.queue.run(texts.length, MS_PER_TEXT * texts.length, signal);
-      const fn = request.function || ScoreFunction.SOFTMAX;
+      const fn = request.function || usual(toy);
       const label = labelIndex(toy, request.label) as number;
       return create(ScoreResponseSchema, {
         results: texts.map((text, i) => {
@@ -59,7 +59,7 @@ export function rewardToy(): RewardToy {
         model: { name: MODEL, weights: { version: 0n, digest: DIGEST }, maxTokens: MOST_TOKENS },
         labels: toy.labels,
         defaultLabel: toy.labels.at(-1),
-        defaultFunction: ScoreFunction.SOFTMAX,
+        defaultFunction: usual(toy),
         server: serverInfo(toy),
       }),
   };
@@ -98,6 +98,11 @@ function check(
   if (model !== undefined && model !== MODEL) {
     throw new Refusal(status.NOT_FOUND, `this is ${MODEL}`, "UNKNOWN_MODEL");
   }
+}
+
+/** The function of the model's own rule. */
+function usual({ labels }: RewardToy): ScoreFunction {
+  return labels.length === 1 ? ScoreFunction.SIGMOID : ScoreFunction.SOFTMAX;
 }
 
 function labelIndex({ labels }: RewardToy, wanted: string | undefined): number | undefined {

@@ -9,6 +9,8 @@ import { Refusal } from "./refusal.js";
 interface Job {
   readonly items: number;
   readonly ms: number;
+  readonly steps: number;
+  readonly onStep: () => void;
   readonly signal: AbortSignal;
   readonly done: () => void;
   readonly failed: (error: unknown) => void;
@@ -31,11 +33,11 @@ export class WorkQueue {
   #running = false;
 
   /** Waits for its turn and for so many milliseconds of work. Rejects when the queue is full or the caller has gone. */
-  run(items: number, ms: number, signal: AbortSignal): Promise<void> {
+  run(items: number, ms: number, signal: AbortSignal, steps = 1, onStep = () => {}): Promise<void> {
     return new Promise((done, failed) => {
       const waiting = this.#waiting.reduce((sum, job) => sum + job.items, 0);
       if (waiting > 0 && waiting + items > this.capacity) return failed(this.full());
-      const job = { items, ms, signal, done, failed };
+      const job = { items, ms, steps, onStep, signal, done, failed };
       this.#waiting.push(job);
       if (this.leavesQueue) {
         signal.addEventListener("abort", () => {
@@ -47,11 +49,39 @@ export class WorkQueue {
     });
   }
 
+  /** The same as steps: yields after each. */
+  async *inSteps(items: number, ms: number, steps: number, signal: AbortSignal): AsyncGenerator<number> {
+    let done = 0;
+    let failure: unknown;
+    let wake = () => {};
+    this.run(items, ms, signal, steps, () => {
+      done++;
+      wake();
+    }).catch((error: unknown) => {
+      failure = error;
+      wake();
+    });
+    for (let given = 0; given < steps; ) {
+      if (given < done) yield given++;
+      else if (failure !== undefined) throw failure;
+      else
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+    }
+  }
+
   async #work(): Promise<void> {
     this.#running = true;
     for (let job = this.#waiting.shift(); job; job = this.#waiting.shift()) {
       try {
-        await pause(job.ms * this.slower, undefined, this.givesUp ? { signal: job.signal } : {});
+        const began = performance.now();
+        for (let step = 1; step <= job.steps; step++) {
+          const due = began + (step * job.ms * this.slower) / job.steps; // what one timer is late the next ones make up for
+          const left = Math.max(0, due - performance.now());
+          await pause(left, undefined, this.givesUp ? { signal: job.signal } : {});
+          job.onStep();
+        }
         job.done();
       } catch {
         job.failed(gone());
