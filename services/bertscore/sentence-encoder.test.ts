@@ -184,6 +184,21 @@ describe("encoders of other families", () => {
   }
 });
 
+describe("a SentenceEncoder whose callers have gone", () => {
+  it("does not score what is left", async () => {
+    const encoder = await SentenceEncoder.load({ model: MODEL, device: "cpu", threads: 1, cacheBytes: 0 });
+    const { ids } = encoder.tokenize("so it is", false);
+    const sentence = { ids, weights: plainWeights(ids, encoder.facts.wrapper) };
+    const item: ScoreItem = { candidate: sentence, references: [sentence], layers: [3], explain: false };
+    const stop = new AbortController();
+    const scored = encoder.score(Array<ScoreItem>(2000).fill(item), stop.signal);
+    stop.abort(new Error("gone"));
+    await assert.rejects(scored, /gone/);
+    assert.equal((await encoder.score([item])).length, 1);
+    await encoder.close();
+  });
+});
+
 describe("an encoder whose weights are broken", () => {
   it("fails the items that it cannot embed, and no others", async () => {
     const encoder = await SentenceEncoder.load({ model: MODEL, device: "cpu", threads: 1, cacheBytes: 0 });

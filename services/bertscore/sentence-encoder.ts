@@ -103,12 +103,13 @@ export class SentenceEncoder {
     return Array.from(ids, (id) => this.tokenizer.decodeToken(id));
   }
 
-  /** Scores of each item, in order. An item whose embeddings are not finite fails alone. */
-  async score(items: readonly ScoreItem[]): Promise<ItemScore[]> {
+  /** Scores of each item, in order. An item whose embeddings are not finite fails alone. Rejects once the signal fires. */
+  async score(items: readonly ScoreItem[], signal?: AbortSignal): Promise<ItemScore[]> {
     const embeddings = await this.#embed(items);
     const results: ItemScore[] = [];
     let turn = performance.now();
     for (const item of items) {
+      signal?.throwIfAborted(); // nobody waits for the rest
       results.push(await this.#scoreItem(item, embeddings));
       if (performance.now() - turn < 20) continue;
       await nextTurn(); // matching is plain code: let other calls in between

@@ -32,7 +32,7 @@ function methods(encoder: SentenceEncoder) {
       }
       return tokens;
     },
-    score: ({ items }: ScoreCall) => encoder.score(items),
+    score: ({ items }: ScoreCall, { signal }: { signal: AbortSignal }) => encoder.score(items, signal),
     decodeTokens: ({ ids }: DecodeTokensCall) => encoder.decodeTokens(ids),
   };
 }

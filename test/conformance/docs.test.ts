@@ -10,7 +10,9 @@ function tables(page: string): Map<string, string[]> {
   const sections = page.split(/^### /m).slice(1);
   return new Map(
     sections.map((section) => {
-      const rows = [...section.matchAll(/^\| `([^`]+)` \| (.+) \|$/gm)].map(([, id, what]) => `${id}: ${what}`);
+      const rows = [...section.matchAll(/^\| `([^`]+)` \| (.+) \|$/gm)].map(
+        ([, id, what]) => `${id}: ${what}`,
+      );
       return [section.split("\n")[0] as string, rows];
     }),
   );
