@@ -25,6 +25,13 @@ const COMMANDS = [
   "runs pause",
   "runs resume",
   "runs stop",
+  "runs replay",
+  "runs diff",
+  "conformance",
+  "serve policy",
+  "serve reward",
+  "serve bertscore",
+  "serve trainer",
 ];
 
 describe("the command line", function () {

@@ -36,7 +36,7 @@ export const modelFields = {
     .min(1)
     .optional()
     .describe("name under which the model is served; default: its directory's"),
-  device: z.enum(["cpu", "cuda", "webgpu"]).default("cpu").describe("where to compute"),
+  device: z.enum(["cpu", "cuda", "webgpu"]).default("cpu").describe("where to compute: cpu, cuda or webgpu"),
   threads: z.int().min(1).optional().describe("threads of one operator; default: all cores"),
 };
 
@@ -94,6 +94,16 @@ export function parseServiceArgs<S extends z.ZodObject>(
     env: { prefix: `RLHF_${service.toUpperCase()}_` },
     flags: Object.fromEntries(Object.entries(flags).map(([flag, value]) => [toKey(flag), value])),
   });
+}
+
+/** What `rlhf serve <service> --help` says. `usual` are flags that a first try takes. */
+export function serviceHelp(service: string, schema: z.ZodObject, usual: string): string {
+  const needed = "model" in schema.shape ? " --model DIR" : "";
+  return [
+    `rlhf serve ${service}${needed} [flags]`,
+    describeFlags(schema),
+    `Example:\n  rlhf serve ${service} ${usual}\n`,
+  ].join("\n\n");
 }
 
 /** The flags of a schema with their descriptions and defaults, one a line. */

@@ -5,7 +5,7 @@ import { basename, resolve } from "node:path";
 import { z } from "zod";
 import { bytes, duration } from "../../lib/config/index.js";
 import { serverInfo } from "../../lib/rpc/server-info.js";
-import { describeFlags, modelFields, parseServiceArgs, serviceSchema } from "../../lib/rpc/service-config.js";
+import { modelFields, parseServiceArgs, serviceHelp, serviceSchema } from "../../lib/rpc/service-config.js";
 import { runService } from "../../lib/rpc/service-process.js";
 import { BertScoreModel } from "./backend.js";
 import { resolveDefaults } from "./defaults.js";
@@ -52,7 +52,9 @@ const schema = serviceSchema({
 /** Runs the service with command-line flags, without the program's own name. */
 export async function main(argv: readonly string[]): Promise<void> {
   if (argv.includes("--help")) {
-    process.stdout.write(`rlhf serve bertscore --model DIR [flags]\n\n${describeFlags(schema)}\n`);
+    process.stdout.write(
+      serviceHelp("bertscore", schema, "--model ./encoder --layer 1 --listen 127.0.0.1:50053"),
+    );
     return;
   }
   const configure = () => parseServiceArgs("bertscore", argv, schema);

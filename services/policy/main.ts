@@ -3,7 +3,7 @@
  */
 import { z } from "zod";
 import { instanceName, serverInfo } from "../../lib/rpc/server-info.js";
-import { describeFlags, modelFields, parseServiceArgs, serviceSchema } from "../../lib/rpc/service-config.js";
+import { modelFields, parseServiceArgs, serviceHelp, serviceSchema } from "../../lib/rpc/service-config.js";
 import { runService } from "../../lib/rpc/service-process.js";
 import { PolicyHost } from "./backend.js";
 import { namedLimits, REQUEST_LIMITS } from "./limits.js";
@@ -44,7 +44,7 @@ const MAX_HELD = 3;
 /** Runs the service with command-line flags, without the program's own name. */
 export async function main(argv: readonly string[]): Promise<void> {
   if (argv.includes("--help")) {
-    process.stdout.write(`rlhf serve policy --model DIR [flags]\n\n${describeFlags(schema)}\n`);
+    process.stdout.write(serviceHelp("policy", schema, "--model ./my-gpt2 --listen 127.0.0.1:50051"));
     return;
   }
   const configure = () => parseServiceArgs("policy", argv, schema);

@@ -4,7 +4,7 @@
 import { z } from "zod";
 import { duration } from "../../lib/config/index.js";
 import { serverInfo } from "../../lib/rpc/server-info.js";
-import { describeFlags, modelFields, parseServiceArgs, serviceSchema } from "../../lib/rpc/service-config.js";
+import { modelFields, parseServiceArgs, serviceHelp, serviceSchema } from "../../lib/rpc/service-config.js";
 import { runService } from "../../lib/rpc/service-process.js";
 import { RewardModel } from "./backend.js";
 import { InvalidLabelError } from "./errors.js";
@@ -42,7 +42,7 @@ const schema = serviceSchema({
 /** Runs the service with command-line flags, without the program's own name. */
 export async function main(argv: readonly string[]): Promise<void> {
   if (argv.includes("--help")) {
-    process.stdout.write(`rlhf serve reward --model DIR [flags]\n\n${describeFlags(schema)}\n`);
+    process.stdout.write(serviceHelp("reward", schema, "--model ./reward-model --listen 127.0.0.1:50052"));
     return;
   }
   const configure = () => parseServiceArgs("reward", argv, schema);

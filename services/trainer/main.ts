@@ -4,7 +4,7 @@
 import { join, resolve } from "node:path";
 import { z } from "zod";
 import { assertDevice } from "../../lib/engine/index.js";
-import { describeFlags, parseServiceArgs, serviceSchema } from "../../lib/rpc/service-config.js";
+import { parseServiceArgs, serviceHelp, serviceSchema } from "../../lib/rpc/service-config.js";
 import { runService } from "../../lib/rpc/service-process.js";
 import { Evaluator } from "./evaluate/evaluator.js";
 import { runPpo } from "./loop/ppo-run.js";
@@ -23,7 +23,7 @@ const schema = serviceSchema({
   device: z
     .enum(["cpu", "cuda", "webgpu"])
     .default("cpu")
-    .describe("where a learner computes whose run file does not say"),
+    .describe("where a learner computes whose run file does not say: cpu, cuda or webgpu"),
   maxRuns: z.int().min(1).default(1).describe("most runs at work at a time"),
   resumeInterrupted: z
     .boolean()
@@ -55,7 +55,7 @@ function loadDashboard(): Promise<{
 /** Runs the service with command-line flags, without the program's own name. */
 export async function main(argv: readonly string[]): Promise<void> {
   if (argv.includes("--help")) {
-    process.stdout.write(`rlhf serve trainer [flags]\n\n${describeFlags(schema)}\n`);
+    process.stdout.write(serviceHelp("trainer", schema, "--runs-dir runs --listen 127.0.0.1:50050"));
     return;
   }
   const configure = () => parseServiceArgs("trainer", argv, schema);
