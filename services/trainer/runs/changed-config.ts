@@ -6,7 +6,7 @@ import { RunStateError } from "../errors.js";
 import type { RunConfig } from "../run-config.js";
 
 /** Fields that a resumed run may have anew. */
-export const MAY_CHANGE = [
+const MAY_CHANGE = [
   "servers",
   "weights",
   "timeouts",
@@ -22,6 +22,15 @@ export const MAY_CHANGE = [
   "maxFailedFraction",
 ] as const;
 
+/** Fields of each reward term that a resumed run may have anew. */
+const MAY_CHANGE_OF_REWARDS = ["addresses", "tokenFile", "tls"] as const;
+
+/** All of them, by the names that people are told. */
+export const ALL_THAT_MAY_CHANGE = [
+  ...MAY_CHANGE,
+  ...MAY_CHANGE_OF_REWARDS.map((field) => `rewards[].${field}`),
+];
+
 /** Throws RunStateError naming every field that differs and must not, and what may. */
 export function checkResumeConfig(kept: RunConfig, given: RunConfig): void {
   const before = leavesOf(kept);
@@ -34,7 +43,7 @@ export function checkResumeConfig(kept: RunConfig, given: RunConfig): void {
     (path) => `${path}: ${before.get(path) ?? "missing"} → ${after.get(path) ?? "missing"}`,
   );
   throw new RunStateError(
-    `the run file differs in ${lines.join("; ")}. When a run is resumed, only ${MAY_CHANGE.join(", ")} may change`,
+    `the run file differs in ${lines.join("; ")}. When a run is resumed, only ${ALL_THAT_MAY_CHANGE.join(", ")} may change`,
   );
 }
 
@@ -42,7 +51,7 @@ export function checkResumeConfig(kept: RunConfig, given: RunConfig): void {
 export function mayChange(path: string): boolean {
   return (
     MAY_CHANGE.some((field) => path === field || path.startsWith(`${field}.`)) ||
-    /^rewards\.\d+\.(addresses|tokenFile|tls)\b/.test(path)
+    MAY_CHANGE_OF_REWARDS.some((field) => new RegExp(`^rewards\\.\\d+\\.${field}\\b`).test(path))
   );
 }
 
