@@ -67,7 +67,13 @@ async function inProcess(bench: Bench): Promise<void> {
   const { model, checkpoint } = await PolicyModel.load({ model: directory, device, intraOpThreads: threads });
   const store = new WeightStore({});
   store.swap({ version: 0, digest: checkpoint.digest, tensors: model.upload(checkpoint.tensors) });
-  const limits = { maxRows: 64, maxCacheBytes: 2 ** 32, maxPromptTokens: 1024, maxWaiting: 1024 };
+  const limits = {
+    maxRows: 64,
+    maxCacheBytes: 2 ** 32,
+    maxPromptTokens: 1024,
+    maxWaiting: 1024,
+    maxWaitingTokens: 2 ** 20,
+  };
   const noText = () => new Uint8Array();
   const decoder = new Decoder(model.engine, model, store, model.geometry(), limits, noText);
   const bounds = { vocabSize: model.facts.vocabSize, maxTokens: model.facts.maxTokens };

@@ -52,6 +52,8 @@ export interface ClientOptions {
   maxReceiveBytes?: number;
   /** Interval of pings on a connection with calls, in milliseconds. Default: 60 s. */
   keepaliveMs?: number;
+  /** Time that a ping may go unanswered before the connection counts as dead, in milliseconds. Default: 20 s. */
+  keepaliveTimeoutMs?: number;
   /** Looks names up. Default: the system's resolver. */
   resolve?: PoolOptions["resolve"];
 }
@@ -148,7 +150,7 @@ function channelOptions(options: ClientOptions): ChannelOptions {
     "grpc.max_receive_message_length": options.maxReceiveBytes ?? 64 * 1024 * 1024,
     "grpc.max_send_message_length": -1,
     "grpc.keepalive_time_ms": options.keepaliveMs ?? 60_000,
-    "grpc.keepalive_timeout_ms": 20_000,
+    "grpc.keepalive_timeout_ms": options.keepaliveTimeoutMs ?? 20_000,
     // a long answer must not wait for a window of 64 KiB over a slow link
     "grpc-node.flow_control_window": 1024 * 1024,
     "grpc.max_reconnect_backoff_ms": 5000,

@@ -37,7 +37,7 @@ const SLICE_MS = 10;
 export async function generate(
   parts: GenerateParts,
   call: GenerateCall,
-  { signal, emit }: WorkerCall,
+  { signal, deadline, emit }: WorkerCall,
 ): Promise<GenerateReply> {
   const started = performance.now();
   const promptIds = await encodePrompts(parts, call, signal);
@@ -48,6 +48,7 @@ export async function generate(
     sequences: sequenceSpecs(parts, call, promptIds),
     demand: call.demand,
     signal,
+    deadline,
     onTokens: stream && ((steps, weights) => stream.push(steps, weights)),
   });
   const { weights, queueMs, modelMs, firstTokenMs, sequences } = outcome;

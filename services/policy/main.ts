@@ -27,7 +27,11 @@ const schema = serviceSchema({
       "same numbers to the bit whatever else is asked; with --threads 1 also however requests are cut",
     ),
   queueSequences: z.int().min(1).default(1024).describe("most sequences that wait"),
-  queueTokens: z.int().min(1).default(1_048_576).describe("most tokens that wait to be scored"),
+  queueTokens: z
+    .int()
+    .min(1)
+    .default(1_048_576)
+    .describe("most tokens that wait to be generated, and to be scored"),
   scoreTokens: z.int().min(1).default(2048).describe("tokens of one scoring run"),
   generateDeadlineMs: z.int().min(1).default(300_000).describe("deadline of a Generate that names none"),
 }).superRefine((config, issues) => {
@@ -59,6 +63,7 @@ export async function main(argv: readonly string[]): Promise<void> {
         maxCacheBytes: config.maxCacheMib * 2 ** 20,
         maxPromptTokens: config.maxPromptTokens,
         maxWaiting: config.queueSequences,
+        maxWaitingTokens: config.queueTokens,
         batchInvariant: config.batchInvariant,
       },
       scorer: {

@@ -66,6 +66,7 @@ const LIMITS: DecoderLimits = {
   maxCacheBytes: 2 ** 28,
   maxPromptTokens: 1024,
   maxWaiting: 1024,
+  maxWaitingTokens: 2 ** 24,
 };
 
 /** The golden model, ready to generate. */

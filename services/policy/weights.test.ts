@@ -234,7 +234,13 @@ async function startHost(config: Partial<WorkerConfig> = {}): Promise<PolicyHost
       model: GOLDEN,
       device: "cpu",
       threads: 1,
-      decoder: { maxRows: 8, maxCacheBytes: 2 ** 28, maxPromptTokens: 256, maxWaiting: 8 },
+      decoder: {
+        maxRows: 8,
+        maxCacheBytes: 2 ** 28,
+        maxPromptTokens: 256,
+        maxWaiting: 8,
+        maxWaitingTokens: 10_000,
+      },
       scorer: { maxTokens: 256, maxLogits: 2 ** 20, maxWaiting: 64, maxWaitingTokens: 10_000 },
       keepVersions: 0,
       maxHeld: 3,
@@ -341,6 +347,7 @@ describe("the worker of a policy server", function () {
       maxCacheBytes: 2 ** 28,
       maxPromptTokens: 256,
       maxWaiting: 8,
+      maxWaitingTokens: 2 ** 20,
       // else one draw in a million falls otherwise
       batchInvariant: true,
     };

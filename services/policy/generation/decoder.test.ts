@@ -254,6 +254,52 @@ describe("the decoder", () => {
     await small.close();
   });
 
+  it("bounds the tokens that wait, with all that they may come to, and takes any one request where nothing waits", async () => {
+    const [prompt] = EXPECTED.input_ids as [number[]];
+    const options = { maxNewTokens: 40 };
+    const each = prompt.length + options.maxNewTokens;
+    const small = await TestPolicy.create({ maxRows: 1, maxWaitingTokens: 2 * each });
+    const first = small.generate([prompt, prompt, prompt, prompt], options); // one runs, three wait: too many, but the first
+    while (small.decoder.stats().active === 0) await new Promise((resume) => setImmediate(resume));
+    await assert.rejects(small.generate([prompt], options), (error: QueueFullError) => {
+      assert.equal(error.code, "QUEUE_FULL");
+      assert.equal(error.message, `${3 * each} tokens wait, ${each} more would exceed ${2 * each}`);
+      assert.ok(error.retryAfterMs! > 0);
+      return true;
+    });
+    await first;
+    assert.equal((await small.generate([prompt], options)).sequences.length, 1);
+    await small.close();
+  });
+
+  it("does not begin what is too late when its turn comes, or certainly would be", async () => {
+    const [prompt] = EXPECTED.input_ids as [number[]];
+    const small = await TestPolicy.create({ maxRows: 1 });
+    const step = small.model.step.bind(small.model);
+    let runs = 0;
+    small.model.step = async (...args) => {
+      runs++;
+      await new Promise((resume) => setTimeout(resume, 10));
+      return step(...args);
+    };
+    const first = small.generate([prompt], { maxNewTokens: 12, minNewTokens: 12 });
+    const now = Date.now();
+    const passed = small.generate([prompt], { maxNewTokens: 2 }, { deadline: now + 1 });
+    // 100 steps of 10 ms and more have no room in 800 ms; one that may end at once has
+    const hopeless = small.generate(
+      [prompt],
+      { maxNewTokens: 100, minNewTokens: 100 },
+      { deadline: now + 800 },
+    );
+    const hopeful = small.generate([prompt], { maxNewTokens: 3 }, { deadline: now + 60_000 });
+    for (const late of [passed, hopeless]) {
+      await assert.rejects(late, { code: "DEADLINE", message: /passed, or would/ });
+    }
+    await Promise.all([first, hopeful]);
+    assert.ok(runs <= 12 + 3, `${runs} runs of the model`);
+    await small.close();
+  });
+
   it("options that ban every token fail the request by its options, and no other", async () => {
     const every = Array.from({ length: 802 }, (_, id) => id);
     const banned = policy.generate([EXPECTED.input_ids[0]], { suppressTokenIds: every });

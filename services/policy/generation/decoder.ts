@@ -5,7 +5,7 @@
  */
 
 import type { Engine } from "../../../lib/engine/index.js";
-import { DrainingError, QueueFullError } from "../../../lib/rpc/errors.js";
+import { DeadlineError, DrainingError, QueueFullError } from "../../../lib/rpc/errors.js";
 import { cancellation } from "../cancellation.js";
 import { CacheTooSmallError } from "../errors.js";
 import { type CacheGeometry, cacheBytes, KvCache } from "../model/kv-cache.js";
@@ -13,6 +13,7 @@ import type { WeightStore } from "../model/weight-store.js";
 import type { TokenBytes } from "../sampling/stop-rules.js";
 import { GenerateJob, type GenerateJobOptions, type GenerateOutcome } from "./generate-job.js";
 import { Lane, type Row, type StepModel } from "./lane.js";
+import type { Sequence } from "./sequence.js";
 
 /** Limits of a decoder. */
 export interface DecoderLimits {
@@ -29,6 +30,8 @@ export interface DecoderLimits {
   readonly batchInvariant?: boolean;
   /** Sequences that wait at most, beyond those for which there are rows. */
   readonly maxWaiting: number;
+  /** Tokens that wait at most, each sequence with all that it may come to; what finds nobody waiting is taken whatever its size. */
+  readonly maxWaitingTokens: number;
 }
 
 /** What runs and waits now. */
@@ -67,6 +70,8 @@ export class Decoder {
   #closed = false;
   /** Running mean of how long a request takes, for the advice to come back later. */
   #meanJobMs = 1000;
+  /** About the shortest time of a decode step, in milliseconds: what a sequence takes at least for each token. */
+  #leastStepMs = 0;
 
   /** Throws CacheTooSmallError where not even one row of the longest kind fits. */
   constructor(
@@ -86,21 +91,14 @@ export class Decoder {
 
   /**
    * Generates every sequence of a request. Rejects with QueueFullError, VersionNotHeldError, DrainingError, CancelledError
-   * (or the reason of the signal where that is an Error with a `code`), EverythingBannedError, NonFiniteOutputError.
+   * (or the reason of the signal where that is an Error with a `code`), DeadlineError, EverythingBannedError, NonFiniteOutputError.
    */
   async generate(options: GenerateJobOptions): Promise<GenerateOutcome> {
     if (this.#closed) throw new DrainingError();
-    const { maxRows, maxWaiting } = this.limits;
-    const present = this.#active() + this.#waiting();
-    if (present + options.sequences.length > maxRows + maxWaiting) {
-      throw new QueueFullError(
-        `${present} sequences run or wait, ${options.sequences.length} more would exceed ${maxRows + maxWaiting}`,
-        Math.round(Math.min(30_000, Math.max(50, this.#meanJobMs))),
-      );
-    }
     if (options.signal?.aborted) throw cancellation(options.signal);
-    const weights = this.store.acquire(options.demand); // refuses at once what cannot be served
     const job = new GenerateJob(options, this.tokenBytes);
+    this.#assertRoom(job);
+    const weights = this.store.acquire(options.demand); // refuses at once what cannot be served
     if (options.demand.version === undefined) weights.release();
     else job.weights = weights; // an exact version must not be gone when its turn comes
     const cancel = () => job.fail(cancellation(options.signal!));
@@ -138,6 +136,25 @@ export class Decoder {
     this.#idleCache = undefined;
   }
 
+  /** Throws QueueFullError where a request is one too many. */
+  #assertRoom({ sequences }: GenerateJob): void {
+    const { maxRows, maxWaiting, maxWaitingTokens } = this.limits;
+    const refuse = (message: string): never => {
+      throw new QueueFullError(message, Math.round(Math.min(30_000, Math.max(50, this.#meanJobMs))));
+    };
+    const present = this.#active() + this.#waiting();
+    if (present + sequences.length > maxRows + maxWaiting) {
+      refuse(
+        `${present} sequences run or wait, ${sequences.length} more would exceed ${maxRows + maxWaiting}`,
+      );
+    }
+    const waiting = tokensOf(this.#queue.flatMap((job) => job.waiting));
+    const more = tokensOf(sequences);
+    if (waiting > 0 && waiting + more > maxWaitingTokens) {
+      refuse(`${waiting} tokens wait, ${more} more would exceed ${maxWaitingTokens}`);
+    }
+  }
+
   #active(): number {
     return this.#lanes.reduce((sum, lane) => sum + lane.size, 0);
   }
@@ -156,7 +173,7 @@ export class Decoder {
           const rows = lane.size;
           const started = performance.now();
           await this.#guard(lane, () => lane.step());
-          if (rows > 0) this.observer.ran?.("decode", performance.now() - started, rows);
+          if (rows > 0) this.#stepped(performance.now() - started, rows);
         }
         await this.#dropIdleLanes();
         // an engine may answer without leaving the microtask queue; cancellations arrive as events
@@ -173,6 +190,19 @@ export class Decoder {
     }
   }
 
+  #stepped(ms: number, rows: number): void {
+    // creeps up, so that one step that was timed too short is forgotten
+    this.#leastStepMs = this.#leastStepMs === 0 ? ms : Math.min(ms, this.#leastStepMs * 1.01);
+    this.observer.ran?.("decode", ms, rows);
+  }
+
+  /** Whether a request of which nothing runs yet could not be done by its deadline even if it ran now and alone. */
+  #isTooLate({ ended, begun, waiting, options: { deadline } }: GenerateJob): boolean {
+    if (ended || begun || deadline === undefined) return false;
+    const steps = Math.max(...waiting.map(leastTokens));
+    return Date.now() + steps * this.#leastStepMs > deadline;
+  }
+
   /** Gives rows and cache to waiting sequences, oldest request first, and reads their prompts. */
   async #admit(): Promise<void> {
     const admitted = new Map<Lane, Row[]>();
@@ -180,6 +210,9 @@ export class Decoder {
     let full = false;
     while (!full && this.#queue.length > 0) {
       const job = this.#queue[0];
+      if (this.#isTooLate(job)) {
+        job.fail(new DeadlineError("the deadline passed, or would, before the call could be computed"));
+      }
       const lane = job.ended ? undefined : this.#laneFor(job);
       if (lane) {
         const rows = admitted.get(lane) ?? [];
@@ -267,4 +300,15 @@ export class Decoder {
       else await lane.cache.close();
     }
   }
+}
+
+/** Tokens that sequences may come to. */
+function tokensOf(sequences: readonly Sequence[]): number {
+  return sequences.reduce((sum, { mostTokens }) => sum + mostTokens, 0);
+}
+
+/** Tokens that a sequence generates whatever the model says. */
+function leastTokens({ spec: { options } }: Sequence): number {
+  const mayEnd = options.eosTokenIds.length > 0 || options.stopStrings.length > 0;
+  return mayEnd ? Math.max(1, options.minNewTokens) : options.maxNewTokens;
 }

@@ -17,6 +17,8 @@ export interface GenerateJobOptions {
   readonly demand: VersionDemand;
   /** Ends the job; rows leave the cache before the next step. */
   readonly signal?: AbortSignal;
+  /** Epoch milliseconds; a job that cannot be done by then is not begun. The signal ends one that runs. */
+  readonly deadline?: number | undefined;
   /** Called after each run with what the job's sequences got from it. */
   readonly onTokens?: (steps: readonly TokenStep[], weights: WeightsIdentity) => void;
 }
@@ -64,6 +66,11 @@ export class GenerateJob {
       this.#resolve = resolve;
       this.#reject = reject;
     });
+  }
+
+  /** Whether a row was admitted. */
+  get begun(): boolean {
+    return this.#queueMs !== undefined;
   }
 
   /** Notes that the first row is admitted. */

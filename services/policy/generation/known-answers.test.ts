@@ -28,7 +28,13 @@ describe("generation on weights by rule", () => {
     store = new WeightStore();
     const { digest, tensors: own } = loaded.checkpoint;
     store.swap({ version: 0, digest, tensors: model.upload(own) });
-    const limits = { maxRows: 8, maxCacheBytes: 2 ** 24, maxPromptTokens: 64, maxWaiting: 64 };
+    const limits = {
+      maxRows: 8,
+      maxCacheBytes: 2 ** 24,
+      maxPromptTokens: 64,
+      maxWaiting: 64,
+      maxWaitingTokens: 10_000,
+    };
     decoder = new Decoder(model.engine, model, store, model.geometry(), limits, () => new Uint8Array());
   });
   after(async () => {

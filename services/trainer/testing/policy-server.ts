@@ -59,6 +59,7 @@ export async function startPolicyServer({
     maxCacheBytes: 2 ** 28,
     maxPromptTokens: 1024,
     maxWaiting: 1024,
+    maxWaitingTokens: 2 ** 20,
     batchInvariant: true, // what a dead trainer asked for may still run beside what the next one asks for
   };
   const tokenBytes = createTokenBytes(tokenizer);
