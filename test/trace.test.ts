@@ -10,7 +10,7 @@ import { startFakeCollector } from "../lib/telemetry/fake-collector.js";
 import { readTraceFile, type SpanRecord } from "../lib/telemetry/index.js";
 import { startCluster } from "./support/cluster.js";
 import { type TinyModels, tinyModels } from "./support/models.js";
-import { awaitRun, ppoRunFile } from "./support/runs.js";
+import { awaitRun, ppoRunFile, type TrainerClient } from "./support/runs.js";
 import { useSandbox } from "./support/sandbox.js";
 
 const GENERATE = "rlhf.policy.v1.PolicyService/Generate";
@@ -33,7 +33,12 @@ describe("the trace of a batch", () => {
   });
 
   /** Runs three batches on two policy servers, ends everything in order, and returns the servers' log lines. */
-  async function run(bus: string, env: Record<string, string>, change: object = {}): Promise<LogLine[]> {
+  async function run(
+    bus: string,
+    env: Record<string, string>,
+    change: object = {},
+    then = async (_: TrainerClient) => {},
+  ): Promise<LogLine[]> {
     const box = sandbox();
     const traces = env.OTEL_EXPORTER_OTLP_ENDPOINT ? {} : { traces: box.path("runs", RUN, "traces") };
     const options = { runId: RUN, bus, policies: 2, logLevel: "debug", env, ...traces };
@@ -51,6 +56,7 @@ describe("the trace of a batch", () => {
     await client.startRun({ config, runId: RUN });
     const ended = await awaitRun(client, RUN);
     assert.equal(ended.state, RunState.FINISHED, ended.reason);
+    await then(client);
     await Promise.all([trainer.stop(), cluster.stop()]);
     return [cluster.reference, cluster.reward, ...cluster.policies].flatMap((service) =>
       linesOf(service.stderr()),
@@ -71,6 +77,26 @@ describe("the trace of a batch", () => {
     const [first, second] = batchesOf(spans) as [SpanRecord, SpanRecord];
     assert.ok(second.startNs < first.endNs, "the second batch is generated while the first is learned from");
     assertLogs(log, spans);
+  });
+
+  it("has a comparison beside it, a trace of its own with a link to the call that asked for it", async function () {
+    this.timeout(90_000);
+    const caller = { traceId: "5bd66ef5095369c7b0d1f8f4bd33716a", spanId: "c532cb4098ac3dd2" };
+    const metadata = { traceparent: `00-${caller.traceId}-${caller.spanId}-01` };
+    await run(`file:${sandbox().path("weights")}`, {}, { batches: 1 }, async (client) => {
+      await client.evaluate({ runId: RUN, rows: 2 }, { metadata });
+    });
+    const spans = await keptSpans();
+    const compared = spans.filter(({ name }) => name === "rlhf.evaluate");
+    assert.equal(compared.length, 1);
+    const [{ traceId, parentSpanId, links }] = compared as [SpanRecord];
+    assert.equal(parentSpanId, "");
+    assert.deepEqual(
+      links.map((link) => link.traceId),
+      [caller.traceId],
+    );
+    const below = spans.filter((span) => span.traceId === traceId && span.kind === SERVER);
+    assert.ok(below.some(({ name }) => name === GENERATE) && below.some(({ name }) => name === SCORE));
   });
 
   it("reaches an OTLP collector whole, over NATS too", async function () {

@@ -3,14 +3,15 @@
  */
 import { join, resolve } from "node:path";
 import { z } from "zod";
-import { assertDevice } from "../../lib/engine/index.js";
+import { createEngine, type EngineDevice } from "../../lib/engine/index.js";
+import { serverInfo } from "../../lib/rpc/server-info.js";
 import { parseServiceArgs, serviceHelp, serviceSchema } from "../../lib/rpc/service-config.js";
 import { runService } from "../../lib/rpc/service-process.js";
 import { Evaluator } from "./evaluate/evaluator.js";
 import { runPpo } from "./loop/ppo-run.js";
 import { Replayer } from "./replay/replayer.js";
 import { RunManager } from "./runs/manager.js";
-import { trainerService } from "./service.js";
+import { TRAINER_LIMITS, trainerService } from "./service.js";
 import { runEncoder } from "./supervised/encoder-run.js";
 import { runReward } from "./supervised/reward-run.js";
 import { runSft } from "./supervised/sft-run.js";
@@ -52,6 +53,13 @@ function loadDashboard(): Promise<{
   return import(new URL("../../dashboard/server.js", import.meta.url).href);
 }
 
+/** Name of the engine that computes on a device. Throws DeviceUnavailableError where it cannot be used. */
+async function engineOf(device: EngineDevice): Promise<string> {
+  const engine = await createEngine({ device });
+  await engine.close();
+  return engine.name;
+}
+
 /** Runs the service with command-line flags, without the program's own name. */
 export async function main(argv: readonly string[]): Promise<void> {
   if (argv.includes("--help")) {
@@ -62,8 +70,10 @@ export async function main(argv: readonly string[]): Promise<void> {
   await runService(
     "trainer",
     configure,
-    ({ runsDir, device, maxRuns, resumeInterrupted, dashboardListen, insecure }, { log }) => {
+    ({ runsDir, device, maxRuns, resumeInterrupted, dashboardListen, insecure, instance }, kit) => {
+      const { log } = kit;
       let dashboard: Dashboard | undefined;
+      let engine = "";
       const runs = new RunManager({
         runsDirectory: resolve(runsDir),
         runners: { ppo: runPpo, sft: runSft, reward: runReward, encoder: runEncoder },
@@ -71,11 +81,19 @@ export async function main(argv: readonly string[]): Promise<void> {
         maxActive: maxRuns,
         defaults: { device },
       });
+      const described = () =>
+        serverInfo({
+          device,
+          engine,
+          limits: kit.server().limits,
+          serviceLimits: { ...TRAINER_LIMITS, max_runs: maxRuns },
+          instance,
+        });
       return {
-        services: [trainerService(runs, new Evaluator(runs), new Replayer(runs), process.cwd())],
+        services: [trainerService(runs, new Evaluator(runs), new Replayer(runs), process.cwd(), described)],
         limits: { maxReceiveBytes: 4 << 20 },
         load: async () => {
-          await assertDevice(device);
+          engine = await engineOf(device);
           if (resumeInterrupted) runs.resumeInterrupted();
           if (dashboardListen === undefined) return;
           const { startDashboard } = await loadDashboard();

@@ -1,7 +1,9 @@
 /**
  * @file TrainerService over the run manager: checks requests, and turns records and events into messages.
  */
+import type { MessageInitShape } from "@bufbuild/protobuf";
 import { TrainerService } from "../../lib/api/gen/rlhf/trainer/v1/trainer_pb.js";
+import type { ServerInfoSchema } from "../../lib/api/gen/rlhf/types/v1/types_pb.js";
 import { ConfigError } from "../../lib/config/index.js";
 import { assertDevice } from "../../lib/engine/index.js";
 import { InvalidFieldError, implement, type ServiceImplementation, Validator } from "../../lib/rpc/index.js";
@@ -13,12 +15,19 @@ import { toDifference, toEvaluation, toEvent, toReplayed, toRun } from "./wire.j
 const MAX_CONFIG_BYTES = 1 << 20;
 const MAX_PAGE = 1000;
 
-/** The trainer's service. `cwd` is where relative paths of run files start if a request names no directory. */
+/** Limits of the service's requests, as GetInfo names them. */
+export const TRAINER_LIMITS = { max_config_bytes: MAX_CONFIG_BYTES, max_page_size: MAX_PAGE } as const;
+
+/**
+ * The trainer's service. `cwd` is where relative paths of run files start if a request names no directory; `server` gives build and
+ * limits for GetInfo.
+ */
 export function trainerService(
   runs: RunManager,
   evaluator: Evaluator,
   replayer: Replayer,
   cwd: string,
+  server: () => MessageInitShape<typeof ServerInfoSchema>,
 ): ServiceImplementation {
   const described = (id: string) => {
     const { record, directory } = runs.get(id);
@@ -121,6 +130,7 @@ export function trainerService(
       diffRuns(request) {
         return toDifference(replayer.diff(request.runId, request.otherRunId));
       },
+      getInfo: () => ({ activeRuns: runs.load.active, server: server() }),
     },
     { lasting: ["watchRun"] },
   );

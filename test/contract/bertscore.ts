@@ -54,6 +54,15 @@ export const bertscoreContract = contract<Methods>({
     const { model, server } = await client.getInfo({});
     return { weights: model?.weights, server };
   },
+  limits: [
+    "max_tokens",
+    "max_items",
+    "max_references",
+    "max_text_bytes",
+    "max_batch_items",
+    "max_queue_items",
+    "max_queue_tokens",
+  ],
   replies: {
     Score: async (client) => [(await client.score({ pairs: [PAIR] })).weights],
     Explain: async (client) => [(await client.explain({ candidate: "a", reference: "b" })).weights],

@@ -36,8 +36,10 @@ export interface Contract<S extends GenServiceMethods> {
   };
   /** A valid call, for a server that can't answer yet; none for a server that has nothing to load. */
   readonly loading?: { args(model: string): readonly string[]; call: Call<S> };
-  /** What GetInfo says; none where the service has no model to describe. */
-  info?(client: Client<S>): Promise<{ weights: WeightsRef | undefined; server: ServerInfo | undefined }>;
+  /** What GetInfo says; no weights where the service has no model to describe. */
+  info(client: Client<S>): Promise<{ weights?: WeightsRef | undefined; server: ServerInfo | undefined }>;
+  /** Limits that GetInfo names, beside those of every server. */
+  readonly limits: readonly string[];
   /** Which weights each kind of reply says it comes from. */
   readonly replies: Readonly<
     Record<string, (client: Client<S>) => Promise<readonly (WeightsRef | undefined)[]>>

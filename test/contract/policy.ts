@@ -122,6 +122,16 @@ export const policyContract = contract<Methods>({
     const { model, server } = await client.getInfo({});
     return { weights: model?.weights, server };
   },
+  limits: [
+    "max_tokens",
+    "max_prompts",
+    "max_sequences",
+    "max_text_bytes",
+    "max_stop_strings",
+    "max_rows",
+    "max_queue_sequences",
+    "max_queue_tokens",
+  ],
   replies: {
     Generate: async (client) => [(await client.generate({ prompts: [tokens([5])] })).weights],
     "every event of GenerateStream": async (client) =>

@@ -42,6 +42,14 @@ export const rewardContract = contract<Methods>({
     const { model, server } = await client.getInfo({});
     return { weights: model?.weights, server };
   },
+  limits: [
+    "max_tokens",
+    "max_items",
+    "max_text_bytes",
+    "max_batch_items",
+    "max_queue_items",
+    "max_queue_tokens",
+  ],
   replies: { Score: async (client) => [(await client.score({ texts: ["a"] })).weights] },
   order: {
     Score: async (client) => {

@@ -116,6 +116,8 @@ export const trainerContract = contract<Methods>({
     calls: (box) => [LASTING, "refused"].map((runId) => start(runFile(box, { epochs: 1_000_000 }), runId)),
     end: (client) => client.stopRun({ runId: LASTING }).catch(() => client.stopRun({ runId: "refused" })),
   },
+  info: async (client) => ({ server: (await client.getInfo({})).server }),
+  limits: ["max_config_bytes", "max_page_size", "max_runs"],
   replies: {},
   order: {
     ListRuns: async (client) => {

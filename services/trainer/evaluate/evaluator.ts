@@ -5,7 +5,7 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { Rng } from "../../../lib/dataset/index.js";
-import { withSpan } from "../../../lib/telemetry/index.js";
+import { injectTraceparent, withSpan } from "../../../lib/telemetry/index.js";
 import { loadTokenizer } from "../../../lib/tokenizer/index.js";
 import { RunStateError } from "../errors.js";
 import { writeReport } from "../report/write-report.js";
@@ -74,7 +74,10 @@ export class Evaluator {
     checkResumeConfig(kept, config);
     const servers = new RunServers(config);
     try {
-      return await withSpan("rlhf.evaluate", { parent: "root", attributes: { "rlhf.run": runId } }, () =>
+      // a trace of its own, which the run keeps; who asked for it is a link away
+      const asked = [injectTraceparent()];
+      const span = { parent: "root" as const, links: asked, attributes: { "rlhf.run": runId } };
+      return await withSpan("rlhf.evaluate", span, () =>
         this.#compare(config, directory, record, servers, options),
       );
     } finally {

@@ -42,6 +42,7 @@ describe("a recorded run", function () {
       new Evaluator(mesh.manager),
       new Replayer(mesh.manager),
       "/",
+      () => ({}),
     );
     server = await startServer({
       name: "trainer",

@@ -111,6 +111,7 @@ describe("the run manager", () => {
     });
     manager.start(RUN_FILE, folder, "one");
     assert.throws(() => manager.start(RUN_FILE, folder, "two"), { code: "QUEUE_FULL" });
+    assert.deepEqual(manager.load, { active: 1, most: 1 });
     await new Promise((resolve) => setTimeout(resolve, 20));
     finish();
     await manager.finished("one");

@@ -234,9 +234,14 @@ export class RunManager {
     if (owner) throw new RunLockedError(directory, owner);
   }
 
+  /** Runs at work now, and how many may be. */
+  get load(): { readonly active: number; readonly most: number } {
+    return { active: this.#active.size, most: this.options.maxActive ?? 1 };
+  }
+
   #admit(): void {
-    const most = this.options.maxActive ?? 1;
-    if (this.#active.size >= most) throw new TrainerBusyError([...this.#active.keys()], most);
+    const { active, most } = this.load;
+    if (active >= most) throw new TrainerBusyError([...this.#active.keys()], most);
   }
 
   #newId(kind: string): string {
