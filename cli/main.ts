@@ -189,6 +189,7 @@ function program(): Command {
 
   connected(root.command("doctor").description("check this machine and servers, and say what is wrong"))
     .argument("[address...]", "host:port, or service=host:port to say what it should be")
+    .option("--no-machine", "leave this machine out: a probe of servers")
     .addHelpText("after", example("rlhf doctor reward=127.0.0.1:50051 trainer=127.0.0.1:50050"))
     .action(act((out, addresses, options) => doctor(addresses, options, out)));
 

@@ -22,14 +22,23 @@ interface Finding {
   readonly detail: string;
 }
 
+/** Options of `rlhf doctor`. */
+export interface DoctorOptions extends ConnectionOptions {
+  /** False leaves this machine out. */
+  readonly machine?: boolean;
+}
+
 /** Addresses to check, each as `service=host:port` or `host:port`. */
 export async function doctor(
   addresses: readonly string[],
-  options: ConnectionOptions,
+  options: DoctorOptions,
   output: Output,
 ): Promise<void> {
+  if (options.machine === false && addresses.length === 0) {
+    throw new CliError("doctor --no-machine: give the address of a server", EXIT.usage);
+  }
   const findings = [
-    ...(await machine()),
+    ...(options.machine === false ? [] : await machine()),
     ...(await Promise.all(addresses.map((a) => server(a, options)))).flat(),
   ];
   const bad = findings.filter(({ ok, required }) => !ok && required);

@@ -19,6 +19,11 @@ export const serviceFields = {
   reflection: z.enum(["open", "token", "off"]).default("open").describe("who may use reflection"),
   traceFile: z.string().optional().describe("append spans to this file as OTLP JSON lines"),
   prometheusPort: z.int().min(0).max(65_535).optional().describe("serve /metrics on this port"),
+  prometheusHost: z
+    .string()
+    .min(1)
+    .default("127.0.0.1")
+    .describe("address of this machine that /metrics is served on; 0.0.0.0 for all"),
   logLevel: z
     .enum(["trace", "debug", "info", "warn", "error", "silent"])
     .default("info")

@@ -54,9 +54,9 @@ export async function runService<Config extends ServiceConfig>(
   } catch (error) {
     return refuse(service, error);
   }
-  const { traceFile, prometheusPort, logLevel, instance } = config;
+  const { traceFile, prometheusPort, prometheusHost, logLevel, instance } = config;
   const telemetry = startTelemetry({
-    ...{ service, version: buildVersion(), traceFile, prometheusPort, logLevel },
+    ...{ service, version: buildVersion(), traceFile, prometheusPort, prometheusHost, logLevel },
     instance: instance ?? instanceName(), // one name in GetInfo, in logs and in traces
     ...furtherTelemetry?.(config),
   });

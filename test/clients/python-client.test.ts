@@ -6,8 +6,10 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { RewardService } from "../../lib/api/gen/rlhf/reward/v1/reward_pb.js";
+import { packageRoot } from "../../lib/config/package-root.js";
 import { implement, KitError, QueueFullError, type RunningServer, startServer } from "../../lib/rpc/index.js";
 import { silentLog } from "../../lib/telemetry/index.js";
+import { blocksOf } from "../docs/markdown.js";
 import type { Service } from "../support/processes.js";
 import { useSandbox } from "../support/sandbox.js";
 import { type Ended, PYTHON_CLIENT, pythonOrSkip, runPython } from "./peers.js";
@@ -47,7 +49,7 @@ describe("the Python client", function () {
 
   it("does what the ten lines of its README say", async () => {
     const readme = readFileSync(join(PYTHON_CLIENT, "README.md"), "utf8");
-    const program = /^```python\n([\s\S]*?)^```$/m.exec(readme)?.[1] ?? "";
+    const program = blocksOf(readme).find(({ language }) => language === "python")?.text ?? "";
     assert.ok(program.includes("127.0.0.1:50052"));
     const { code, stdout, stderr } = await runPython(python, [
       "-c",
@@ -59,6 +61,14 @@ describe("the Python client", function () {
     for (const line of [first, second])
       assert.match(line ?? "", /^0\.\d+ \{'LABEL_0': -?\d\.\d+, 'LABEL_1': -?\d\.\d+\}$/);
     assert.equal(refused, "INVALID_ARGUMENT INVALID_FIELD {'texts': 'has 0 items; accepted: at least 1'}");
+  });
+
+  it("scores as docs/reward-service.md shows", async () => {
+    const page = readFileSync(join(packageRoot(), "docs/reward-service.md"), "utf8");
+    const [program] = blocksOf(page).filter(({ language }) => language === "python");
+    const code = program?.text.replace("127.0.0.1:50052", server.address) ?? "";
+    const { stdout, stderr } = await runPython(python, ["-c", code]);
+    assert.match(stdout, /^\[0\.\d+, 0\.\d+\]\n$/, stderr);
   });
 
   it("passes every option on, and reads every detail of an error", async () => {
