@@ -33,6 +33,9 @@ export interface ToyCall {
   readonly metadata: Metadata;
 }
 
+/** A timer may fire so much too early by the clock. */
+const DEADLINE_MARGIN_MS = 2;
+
 /** The function that fits a generated method. */
 type Method<M> = M extends {
   methodKind: infer K;
@@ -180,8 +183,10 @@ function handler(method: DescMethod, run: AnyMethod, habits: Habits): UntypedHan
       habits.admit(call.metadata, method.parent.typeName);
       const replies = run(request, { signal, metadata: call.metadata }) as AsyncIterable<Message>;
       for await (const reply of replies) {
-        if (signal.aborted) return;
-        call.write(reply);
+        // grpc-js ends the call at its deadline; a message that is written after that, or waits in its buffer then, would leave the
+        // caller without an end
+        if (signal.aborted || Number(call.getDeadline()) - DEADLINE_MARGIN_MS <= Date.now()) return;
+        await new Promise((resolve) => call.write(reply, resolve));
       }
       call.end();
     };
