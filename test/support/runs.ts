@@ -8,6 +8,7 @@ import {
   type WatchRunResponse,
 } from "../../lib/api/gen/rlhf/trainer/v1/trainer_pb.js";
 import type { Client } from "../../lib/rpc/index.js";
+import { isTime } from "../../services/trainer/replay/quantities.js";
 import type { TinyModels } from "./models.js";
 
 /** A client of a trainer. */
@@ -50,9 +51,7 @@ export function series(lines: readonly MetricsLine[], name: string): number[] {
 
 /** Metrics without what a clock says. */
 export function withoutTimes(lines: readonly MetricsLine[]): object[] {
-  return lines.map((line) =>
-    Object.fromEntries(Object.entries(line).filter(([name]) => !name.startsWith("time/"))),
-  );
+  return lines.map((line) => Object.fromEntries(Object.entries(line).filter(([name]) => !isTime(name))));
 }
 
 /** Addresses of a run's servers. */

@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { openWeightsBus } from "../../../lib/weights/index.js";
 import { Evaluator } from "../evaluate/evaluator.js";
+import { isTime } from "../replay/quantities.js";
 import { readRunRecord } from "../runs/record.js";
 import { KILL_POINTS, type KillPoint } from "../testing/kill-points.js";
 import { type MeshRun, type RunFileChange, TestMesh, usualReward } from "../testing/mesh.js";
@@ -276,7 +277,7 @@ function leftBehind({ directory, metrics }: MeshRun) {
   const { "run.yaml": ___, ...learned } = files; // names its servers
   return {
     metrics: metrics.map((line) =>
-      Object.fromEntries(Object.entries(line).filter(([name]) => !name.startsWith("time/"))),
+      Object.fromEntries(Object.entries(line).filter(([name]) => !isTime(name))),
     ),
     model: readFileSync(join(directory, "model", "model.safetensors")).toString("base64"),
     files: learned,

@@ -5,6 +5,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { NotReadyError } from "../../../lib/rpc/errors.js";
+import { isTime } from "../replay/quantities.js";
 import { logged, type MeshRun, TestMesh } from "../testing/mesh.js";
 import { startPolicyServer } from "../testing/policy-server.js";
 import { readBatchRecord } from "./batch-record.js";
@@ -28,9 +29,7 @@ describe("a run whose policy servers come and go", function () {
 
   /** Metrics but for times. */
   function numbers({ metrics }: MeshRun): object[] {
-    return metrics.map((line) =>
-      Object.fromEntries(Object.entries(line).filter(([name]) => !name.startsWith("time/"))),
-    );
+    return metrics.map((line) => Object.fromEntries(Object.entries(line).filter(([name]) => !isTime(name))));
   }
 
   it("goes on at once with those that serve, and shares work again with one that is back", async () => {

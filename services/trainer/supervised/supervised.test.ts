@@ -7,6 +7,7 @@ import { loadCheckpoint } from "../../../lib/checkpoint/index.js";
 import { packageRoot } from "../../../lib/config/index.js";
 import { parameterSpecs, parseModelConfig } from "../../../lib/models/index.js";
 import { loadTokenizer } from "../../../lib/tokenizer/index.js";
+import { isTime } from "../replay/quantities.js";
 import { readJournal } from "../runs/journal.js";
 import { RunManager } from "../runs/manager.js";
 import { runEncoder } from "./encoder-run.js";
@@ -41,7 +42,7 @@ const metricsOf = (id: string) => readJournal(join(folder, id, "metrics.jsonl"))
 
 /** Metrics without wall-clock times, which no two runs share. */
 const timeless = (lines: readonly Line[]) =>
-  lines.map((line) => Object.fromEntries(Object.entries(line).filter(([name]) => !name.startsWith("time/"))));
+  lines.map((line) => Object.fromEntries(Object.entries(line).filter(([name]) => !isTime(name))));
 
 /** The tensors of a model directory, by name. */
 function headerOf(directory: string): Record<string, unknown> {
