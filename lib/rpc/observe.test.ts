@@ -133,7 +133,7 @@ describe("telemetry of calls", () => {
     await until(() => seen.length === 1);
     abort.abort();
     await assert.rejects(cancelled);
-    await assert.rejects(client.echo({ mood: 2 }, { deadlineMs: 50 }));
+    await assert.rejects(client.echo({ mood: 2 }, { deadlineMs: 150 }));
     await until(() => spansNamed(SpanKind.SERVER).length === 2);
     const statuses = spansNamed(SpanKind.SERVER).map((span) => span.attributes["rpc.status_code"]);
     assert.deepEqual(statuses, ["CANCELLED", "DEADLINE_EXCEEDED"]);
