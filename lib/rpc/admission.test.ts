@@ -143,6 +143,31 @@ describe("the batcher", () => {
     await Promise.all([running, waiting, third]);
   });
 
+  it("refuses at once what would wait for more than half of the time until its deadline, once it knows its speed", async () => {
+    const { batcher, batches } = make({ maxItems: 1, maxQueueItems: 100 });
+    const calls = [10, 10, 10, 10].map((n) => batcher.submit(n, { deadline: Date.now() + 60_000 }));
+    await until(() => batches.length === 1);
+    batches[0]?.release();
+    await until(() => batches.length === 2);
+    batcher.assertRoom(1, 0, Date.now() + 600); // the first one left nobody waiting: nothing is known yet
+    await new Promise((resolve) => setTimeout(resolve, 200)); // at least 20 ms a token
+    batches[1]?.release();
+    await until(() => batches.length === 3);
+    // 20 tokens run or wait: at least 400 ms
+    const soon = batcher.submit(1, { deadline: Date.now() + 600 });
+    await assert.rejects(soon, /queue is too long for the deadline/);
+    await assert.rejects(soon, QueueFullError);
+    assert.throws(() => batcher.assertRoom(1, 0, Date.now() + 600), QueueFullError);
+    batcher.assertRoom(1, 0, Date.now() + 60_000);
+    batcher.assertRoom(1);
+    const later = batcher.submit(1, { deadline: Date.now() + 60_000 });
+    for (let i = 2; i < 5; i++) {
+      await until(() => batches.length === i + 1);
+      batches[i]?.release();
+    }
+    await Promise.all([...calls, later]);
+  });
+
   it("admits any one call to an empty queue", async () => {
     const { batcher, batches } = make({ maxQueueItems: 2, maxItems: 10 });
     const call = batcher.submitAll([1, 2, 3, 4]);
@@ -199,6 +224,26 @@ describe("the batcher", () => {
     assert.ok((batches[1]?.context.deadline ?? 0) > Date.now());
     batches[1]?.release();
     await inTime;
+  });
+
+  it("does not make a batch so large that the most urgent in it would be late", async () => {
+    const { batcher, batches } = make({ maxItems: 10 });
+    const first = batcher.submit(10);
+    await until(() => batches.length === 1);
+    await new Promise((resolve) => setTimeout(resolve, 100)); // at least 10 ms a token
+    const urgent = batcher.submit(5, { deadline: Date.now() + 10_000 });
+    const calls = [5, 5, 5].map((n) => batcher.submit(n, { deadline: Date.now() + 60_000 }));
+    const now = Date.now;
+    Date.now = () => now() + 9800; // 200 ms are left: for the urgent one and perhaps the next, not for all
+    batches[0]?.release();
+    await until(() => batches.length === 2).finally(() => {
+      Date.now = now;
+    });
+    assert.ok((batches[1]?.items.length ?? 9) < 4, `${batches[1]?.items}`);
+    batches[1]?.release();
+    await until(() => batches.length === 3);
+    batches[2]?.release();
+    await Promise.all([first, urgent, ...calls]);
   });
 
   it("fails one item alone where its result is an error, and all where the batch fails", async () => {

@@ -1,11 +1,12 @@
 /**
  * @file Dynamic batching behind one bounded queue. Items of many calls are run together, up to a budget of items and of
- * padded tokens (longest × count); a call is admitted whole or refused at once, and what nobody waits for any more is
- * never run.
+ * padded tokens (longest × count); a call is admitted whole or refused at once, also where it would wait too long for its
+ * deadline, and what nobody waits for any more is never run.
  */
 
 import { counter, histogram, observe } from "../telemetry/instruments.js";
 import { injectTraceparent, withSpan } from "../telemetry/tracing.js";
+import { worthQueueing } from "./deadlines.js";
 import { CancelledError, DeadlineError, DrainingError, QueueFullError } from "./errors.js";
 
 /** How a batcher batches. */
@@ -97,10 +98,14 @@ export class Batcher<Item, Result> {
   private queue: Entry<Item, Result>[] = [];
   private tokens = 0;
   private running = 0;
+  /** Tokens of the batches that run. */
+  private runningTokens = 0;
   private timer: NodeJS.Timeout | undefined;
   private closed = false;
   /** Smoothed time per padded token; 0 until the first batch has run. */
   private msPerToken = 0;
+  /** Smoothed time and tokens of batches that left others waiting: how fast a queue is worked off. Smaller batches cost more a token. */
+  private readonly backlog = { ms: 0, tokens: 0 };
   private readonly active = new Map<Call<Result>, () => void>();
   private readonly settledListeners = new Set<() => void>();
   private readonly stopMetrics: (() => void)[];
@@ -118,19 +123,24 @@ export class Batcher<Item, Result> {
     return { items: this.queue.length, tokens: this.tokens, running: this.running };
   }
 
-  /** Throws QueueFullError where this many more items would not be admitted; for refusing before costly preparation. */
-  assertRoom(items: number, tokens = 0): void {
+  /**
+   * Throws QueueFullError where this many more items would not be admitted, or would wait too long for a deadline (epoch
+   * milliseconds); for refusing before costly preparation.
+   */
+  assertRoom(items: number, tokens = 0, deadline?: number): void {
     if (this.closed) throw new DrainingError();
     const { maxQueueItems, maxQueueTokens } = this.options;
     // an empty queue admits any one call: whether it is too large in itself is for its validation to say
     if (this.queue.length === 0) return;
-    if (this.queue.length + items <= maxQueueItems && this.tokens + tokens <= maxQueueTokens) return;
+    const fits = this.queue.length + items <= maxQueueItems && this.tokens + tokens <= maxQueueTokens;
+    const waitMs = this.millisecondsOf(this.tokens + this.runningTokens);
+    if (fits && worthQueueing(waitMs, this.millisecondsOf(tokens), deadline)) return;
     this.refuse(items, "queue_full");
-    throw new QueueFullError(
-      `the queue is full: ${this.queue.length} items and ${this.tokens} tokens wait, at most ${maxQueueItems} and ` +
-        `${maxQueueTokens} may`,
-      this.retryAfterMs(),
-    );
+    const why = fits
+      ? `the queue is too long for the deadline: what waits takes about ${Math.round(waitMs)} ms`
+      : `the queue is full: ${this.queue.length} items and ${this.tokens} tokens wait, at most ${maxQueueItems} and ` +
+        `${maxQueueTokens} may`;
+    throw new QueueFullError(why, this.retryAfterMs());
   }
 
   /** Runs one item. Rejects as submitAll does. */
@@ -152,7 +162,7 @@ export class Batcher<Item, Result> {
       if (items.length === 0) return resolve({ results: [], queueMs: 0, runMs: 0 });
       if (signal?.aborted) return reject(reasonOf(signal));
       const total = costs.reduce((sum, tokens) => sum + tokens, 0);
-      this.assertRoom(items.length, total);
+      this.assertRoom(items.length, total, deadline);
       const traceparent = injectTraceparent();
       const results: Result[] = new Array(items.length);
       const call: Call<Result> = {
@@ -223,7 +233,10 @@ export class Batcher<Item, Result> {
     this.schedule();
   }
 
-  /** The next batch: the first in the queue, and behind it whatever fits the budget. Drops what cannot be in time. */
+  /**
+   * The next batch: the first in the queue, and behind it whatever fits the budget and lets the most urgent one be in time. Drops
+   * what cannot be in time.
+   */
   private take(): Entry<Item, Result>[] {
     const { maxItems, maxTokens, padded = true } = this.options;
     const batch: Entry<Item, Result>[] = [];
@@ -231,6 +244,8 @@ export class Batcher<Item, Result> {
     let longest = 0;
     let sum = 0;
     let looked = 0;
+    let remainingMs = Number.POSITIVE_INFINITY; // until the earliest deadline in the batch
+    const now = Date.now();
     for (const entry of this.queue) {
       if (entry.call.settled) continue; // dropped a moment ago, with another item of its call
       if (this.isTooLate(entry)) {
@@ -243,12 +258,16 @@ export class Batcher<Item, Result> {
       }
       const nextLongest = Math.max(longest, entry.tokens);
       const next = padded ? nextLongest * (batch.length + 1) : sum + entry.tokens;
-      const fits = batch.length === 0 || (batch.length < maxItems && next <= maxTokens);
+      const nextRemainingMs = Math.min(remainingMs, (entry.call.deadline ?? Number.POSITIVE_INFINITY) - now);
+      const fits =
+        batch.length === 0 ||
+        (batch.length < maxItems && next <= maxTokens && next * this.msPerToken <= nextRemainingMs);
       if (!fits || ++looked > scanAhead * maxItems) {
         left.push(entry);
         continue;
       }
       batch.push(entry);
+      remainingMs = nextRemainingMs;
       longest = nextLongest;
       sum += entry.tokens;
     }
@@ -268,8 +287,10 @@ export class Batcher<Item, Result> {
     const { name, run, padded = true } = this.options;
     const attributes = { "rlhf.queue": name };
     const startedAt = performance.now();
+    const leavesOthers = this.queue.length > 0;
     const sizes = batch.map(({ tokens }) => tokens);
     const tokens = padded ? Math.max(...sizes) * batch.length : sizes.reduce((a, b) => a + b, 0);
+    this.runningTokens += tokens;
     batchSizes.record(batch.length, attributes);
     batchTokens.record(tokens, attributes);
     for (const { queuedAt } of batch) queueDurations.record((startedAt - queuedAt) / 1000, attributes);
@@ -302,10 +323,15 @@ export class Batcher<Item, Result> {
       }
       return;
     } finally {
+      this.runningTokens -= tokens;
       stopListening();
     }
     const runMs = performance.now() - startedAt;
     this.msPerToken = this.msPerToken === 0 ? runMs / tokens : 0.8 * this.msPerToken + 0.2 * (runMs / tokens);
+    if (leavesOthers) {
+      this.backlog.ms = 0.8 * this.backlog.ms + runMs;
+      this.backlog.tokens = 0.8 * this.backlog.tokens + tokens;
+    }
     batch.forEach((entry, i) => {
       this.deliver(entry, results[i] as Result | Error, startedAt - entry.queuedAt, runMs);
     });
@@ -360,9 +386,15 @@ export class Batcher<Item, Result> {
     refused.add(items, { "rlhf.queue": this.options.name, "rlhf.refusal": why });
   }
 
+  /** How long tokens take when many wait; 0 before that was seen. */
+  private millisecondsOf(tokens: number): number {
+    const { backlog, options } = this;
+    return backlog.tokens === 0 ? 0 : (tokens * backlog.ms) / backlog.tokens / (options.concurrency ?? 1);
+  }
+
   /** About the time that half of the queue takes, between 50 ms and 5 s, with jitter so that not all come back at once. */
   private retryAfterMs(): number {
-    const half = (this.tokens * this.msPerToken) / 2 / (this.options.concurrency ?? 1);
+    const half = this.millisecondsOf(this.tokens) / 2;
     return Math.round(Math.min(5000, Math.max(50, half)) * (0.75 + Math.random() / 2));
   }
 }

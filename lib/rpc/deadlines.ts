@@ -1,5 +1,6 @@
 /**
- * @file Deadlines: a default where the caller named none, and none so long that timers overflow. grpc-js computes
+ * @file Deadlines: a default where the caller named none, none so long that timers overflow, and whether a call can be done by its
+ * deadline at all. grpc-js computes
  * `timeout | 0`, so that a timeout above 24.8 days becomes negative and the call fails at once; the header is
  * therefore clamped before grpc-js reads it.
  */
@@ -41,4 +42,20 @@ export function effectiveDeadline(
   const named = Number(callers);
   if (Number.isFinite(named)) return Math.min(named, now + maxDeadlineMs);
   return defaultMs === undefined ? undefined : now + defaultMs;
+}
+
+/**
+ * Share of the time until its deadline that a call may be expected to wait in a queue. Estimates err, and what is computed too late was
+ * computed for nobody: with all of the time allowed, an overloaded server would compute mostly that.
+ */
+const WAIT_SHARE = 0.5;
+
+/** Whether a call that is expected to wait `waitMs` and to take `ownMs` itself should be queued, for a deadline in epoch milliseconds. */
+export function worthQueueing(
+  waitMs: number,
+  ownMs: number,
+  deadline: number | undefined,
+  now = Date.now(),
+): boolean {
+  return deadline === undefined || waitMs <= WAIT_SHARE * (deadline - now - ownMs);
 }

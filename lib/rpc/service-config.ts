@@ -28,6 +28,9 @@ export const serviceFields = {
     .enum(["trace", "debug", "info", "warn", "error", "silent"])
     .default("info")
     .describe("log level"),
+  keepalive: duration({ min: 100 })
+    .default(60_000)
+    .describe("interval of pings that find dead connections, at most 20s of which wait for an answer"),
   drainWithdraw: duration()
     .default(0)
     .describe("time between NOT_SERVING and the first refusal, e.g. 5s behind a load balancer"),

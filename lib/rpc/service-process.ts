@@ -36,6 +36,8 @@ export interface ServiceKit {
 /** Exit statuses of a service that could not start. */
 const EXIT_REFUSED_CONFIG = 2;
 const EXIT_UNAVAILABLE = 3;
+/** Longest wait for the answer to a ping, in milliseconds. */
+const LONGEST_PING_MS = 20_000;
 const CONFIG_CODES = new Set<unknown>(["CONFIG_INVALID", "TLS_INVALID", "TOKENS_INVALID"]);
 
 /**
@@ -108,7 +110,7 @@ function listen(
   log: Logger,
   onClosed: () => Promise<void>,
 ): Promise<RunningServer> {
-  const { listen: address, adminListen, tlsCert, tlsKey, tlsClientCa, authTokens } = config;
+  const { listen: address, adminListen, tlsCert, tlsKey, tlsClientCa, authTokens, keepalive } = config;
   const tls =
     tlsCert !== undefined && tlsKey !== undefined ? { certFile: tlsCert, keyFile: tlsKey } : undefined;
   return startServer({
@@ -122,7 +124,7 @@ function listen(
     insecure: config.insecure,
     reflection: config.reflection,
     serving: false,
-    limits,
+    limits: { keepaliveMs: keepalive, keepaliveTimeoutMs: Math.min(keepalive, LONGEST_PING_MS), ...limits },
     log,
     drain: { withdrawMs: config.drainWithdraw, onClosed },
   });

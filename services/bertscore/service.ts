@@ -62,8 +62,8 @@ export interface CallOptions {
 export interface BertScoreBackend {
   /** What the model is. Throws NOT_READY while it loads. */
   facts(): EncoderFacts;
-  /** Throws QUEUE_FULL where this many more pairs would not be accepted. */
-  assertRoom(pairs: number): void;
+  /** Throws QUEUE_FULL where this many more pairs would not be accepted, or would wait too long for the deadline. */
+  assertRoom(pairs: number, options: CallOptions): void;
   tokenize(call: TokenizeCall, options: CallOptions): Promise<TokenizedSentence[]>;
   /** Raw scores of each item, computed together with items of other calls. */
   score(items: readonly ScoreItem[], options: CallOptions): Promise<Batched<ItemScore>>;
@@ -158,7 +158,7 @@ async function score(
   const check = new Validator();
   checkPairs(check, request);
   checkOptions(check, options, facts, defaults);
-  backend.assertRoom(request.pairs.length);
+  backend.assertRoom(request.pairs.length, call);
 
   const references = request.pairs.flatMap((pair) => pair.references);
   const candidates = request.pairs.map((pair) => pair.candidate);
@@ -216,7 +216,7 @@ async function explain(
     "is true; accepted: false, one matrix is of one layer",
   );
   checkOptions(check, options, facts, defaults);
-  backend.assertRoom(1);
+  backend.assertRoom(1, call);
 
   const tokens = await tokenizeAll(backend, [candidate, reference, ...options.idfCorpus], options, call);
   const weigh = weighting(facts, options, tokens, [reference]);

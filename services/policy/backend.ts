@@ -2,6 +2,7 @@
  * @file The policy model seen from the front process: a worker process that generates and scores, and what it last said of
  * itself. A worker that replaces another must hold at least the weights that the other had before it answers.
  */
+import { worthQueueing } from "../../lib/rpc/deadlines.js";
 import { NotReadyError, QueueFullError } from "../../lib/rpc/errors.js";
 import type { Logger } from "../../lib/rpc/log.js";
 import { type HostCallOptions, ModelHost } from "../../lib/rpc/model-host.js";
@@ -34,6 +35,8 @@ export class PolicyHost implements PolicyBackend {
   #stats: WorkerStats | undefined;
   /** Sequences of calls that were not answered yet. */
   #sequences = 0;
+  /** Smoothed time that a sequence holds a row, in milliseconds; 0 before the first call was answered. */
+  #rowMs = 0;
 
   constructor(config: WorkerConfig, log: Logger) {
     this.#config = config;
@@ -100,11 +103,13 @@ export class PolicyHost implements PolicyBackend {
   }
 
   async generate(call: GenerateCall, options: HostCallOptions): Promise<GenerateReply> {
-    const leave = this.#enter(call);
+    const entered = this.#enter(call, options);
     try {
-      return await this.#host.call("generate", call, options);
+      const reply = await this.#host.call("generate", call, options);
+      entered.answered(reply);
+      return reply;
     } finally {
-      leave();
+      entered.leave();
     }
   }
 
@@ -112,11 +117,13 @@ export class PolicyHost implements PolicyBackend {
     call: GenerateCall,
     options: HostCallOptions,
   ): AsyncGenerator<GenerateEvent, GenerateReply> {
-    const leave = this.#enter(call);
+    const entered = this.#enter(call, options);
     try {
-      return yield* this.#host.stream<"generate", GenerateEvent>("generate", call, options);
+      const reply = yield* this.#host.stream<"generate", GenerateEvent>("generate", call, options);
+      entered.answered(reply);
+      return reply;
     } finally {
-      leave();
+      entered.leave();
     }
   }
 
@@ -153,19 +160,42 @@ export class PolicyHost implements PolicyBackend {
     else delete resume.loaded;
   }
 
-  /** Counts a call's sequences in, and gives what counts them out. Throws QUEUE_FULL where the worker could only refuse. */
-  #enter(call: GenerateCall): () => void {
+  /**
+   * Counts a call's sequences in; gives what counts them out, and what hears of the reply. Throws QUEUE_FULL where the worker
+   * could only refuse, or where the call would wait too long for its deadline.
+   */
+  #enter(call: GenerateCall, { deadline }: HostCallOptions): Entered {
     const { maxRows, maxWaiting } = this.#config.decoder;
     const sequences = call.prompts.length * resolveReturnSequences(call.options, this.facts().defaults);
-    if (this.#sequences > 0 && this.#sequences + sequences > maxRows + maxWaiting) {
+    const present = this.#sequences;
+    if (present > 0 && present + sequences > maxRows + maxWaiting) {
       throw new QueueFullError(
-        `${this.#sequences} sequences run or wait, ${sequences} more would exceed ${maxRows + maxWaiting}`,
+        `${present} sequences run or wait, ${sequences} more would exceed ${maxRows + maxWaiting}`,
         1000,
       );
     }
+    const waitMs = (Math.max(0, present + sequences - maxRows) * this.#rowMs) / maxRows;
+    if (present > maxRows && !worthQueueing(waitMs, this.#rowMs, deadline)) {
+      const why = `${present} sequences run or wait; a turn comes in about ${Math.round(waitMs)} ms`;
+      throw new QueueFullError(`${why}, too late for the deadline`, Math.round(Math.min(5000, waitMs / 2)));
+    }
     this.#sequences += sequences;
-    return () => {
-      this.#sequences -= sequences;
+    const started = performance.now();
+    return {
+      answered: ({ queueMs }) => {
+        // more sequences than there are rows take turns
+        const rowMs = (performance.now() - started - queueMs) / Math.ceil(sequences / maxRows);
+        this.#rowMs = this.#rowMs === 0 ? rowMs : 0.95 * this.#rowMs + 0.05 * rowMs;
+      },
+      leave: () => {
+        this.#sequences -= sequences;
+      },
     };
   }
+}
+
+/** A call that was admitted. */
+interface Entered {
+  answered(reply: GenerateReply): void;
+  leave(): void;
 }

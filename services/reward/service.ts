@@ -35,8 +35,8 @@ export interface CallOptions {
 export interface RewardBackend {
   /** What the model is. Throws NOT_READY while it loads. */
   facts(): ClassifierFacts;
-  /** Throws QUEUE_FULL where this many more rows would not be accepted. */
-  assertRoom(rows: number): void;
+  /** Throws QUEUE_FULL where this many more rows would not be accepted, or would wait too long for the deadline. */
+  assertRoom(rows: number, options: CallOptions): void;
   tokenize(call: TokenizeCall, options: CallOptions): Promise<TokenizedText[]>;
   /** Logits of each row, computed together with rows of other calls. */
   logits(rows: readonly TokenizedText[], options: CallOptions): Promise<Batched<Float32Array>>;
@@ -100,7 +100,7 @@ async function score(
     );
   }
   const { label, scoreFunction } = checkRequest(request, facts, defaults);
-  backend.assertRoom(request.texts.length);
+  backend.assertRoom(request.texts.length, call);
 
   const started = performance.now();
   const texts = toTexts(request);
