@@ -68,7 +68,7 @@ async function work(
     const { timeoutMs } = weights;
     const roster = new PolicyRoster({ servers, timeoutMs, signal, say: context.log });
     const publisher = new Publisher(
-      { bus, roster, timeoutMs, stalls, warn },
+      { bus, roster, timeoutMs, signal, stalls, warn },
       { version: policy.weightVersion, digest: policy.servedDigest },
     );
     context.published(await publisher.begin(() => learner.readWeights(), context.publishedBefore));

@@ -1,11 +1,13 @@
 /**
  * @file New weights to the policy servers: publish, and wait until the servers of the run serve them. Versions start at
- * the checkpoint's and only rise, also over a resume.
+ * the checkpoint's and only rise, also over a resume. A bus that is away is waited for.
  */
+import { weightsDigest } from "../../../lib/checkpoint/index.js";
 import { withSpan } from "../../../lib/telemetry/index.js";
 import { injectTraceparent } from "../../../lib/telemetry/tracing.js";
-import type { WeightsBus } from "../../../lib/weights/index.js";
+import { BusUnavailableError, type WeightsBus, WeightsConflictError } from "../../../lib/weights/index.js";
 import type { HostParameter } from "../learner/parameter-store.js";
+import { jitteredBackoff } from "../rollout/pool.js";
 import type { PolicyRoster, WeightsIdentity } from "../servers/policy-roster.js";
 import type { StallWatch } from "../stalls/stall-watch.js";
 
@@ -18,7 +20,10 @@ export function policyTensors(weights: ReadonlyMap<string, HostParameter>): Map<
 export interface PublisherOptions {
   readonly bus: WeightsBus;
   readonly roster: PolicyRoster;
+  /** Longest wait for the bus, in milliseconds. */
   readonly timeoutMs: number;
+  /** Ends waits. */
+  readonly signal: AbortSignal;
   readonly stalls: StallWatch;
   readonly warn: (message: string) => void;
 }
@@ -53,11 +58,9 @@ export class Publisher {
     read: () => Promise<ReadonlyMap<string, HostParameter>>,
     recorded: WeightsIdentity | undefined,
   ): Promise<WeightsIdentity> {
-    const { bus, roster, stalls, timeoutMs, warn } = this.options;
+    const { bus, roster, stalls, warn } = this.options;
     const own = this.#newest;
-    const head = await stalls.watched({ call: "publish", on: bus.address, deadlineMs: timeoutMs }, () =>
-      bus.head(),
-    );
+    const head = await this.#untilAnswered(() => bus.head());
     const serving = await stalls.watched({ call: "weights", on: () => roster.waitedFor }, () =>
       roster.describe(),
     );
@@ -92,16 +95,45 @@ export class Publisher {
   }
 
   async #publish(weights: ReadonlyMap<string, HostParameter>, version: number): Promise<WeightsIdentity> {
-    const { bus, stalls, timeoutMs } = this.options;
+    const { bus } = this.options;
     const tensors = policyTensors(weights);
     const traceparent = injectTraceparent();
-    const manifest = await stalls.watched(
-      { call: "publish", on: bus.address, deadlineMs: timeoutMs },
-      ({ signal }) => bus.publish(tensors, { version, ...(traceparent ? { traceparent } : {}), signal }),
-    );
+    let attempts = 0;
+    const manifest = await this.#untilAnswered(async (signal) => {
+      attempts += 1;
+      try {
+        return await bus.publish(tensors, { version, ...(traceparent ? { traceparent } : {}), signal });
+      } catch (error) {
+        // an attempt before this one may have got through, and its answer not
+        if (attempts > 1 && error instanceof WeightsConflictError && isPublished(error, version, tensors)) {
+          return error.head;
+        }
+        throw error;
+      }
+    });
     this.#newest = { version, digest: manifest.digest };
     this.#prune();
     return this.#newest;
+  }
+
+  /** Asks the bus until it answers, for timeoutMs at most. */
+  #untilAnswered<T>(ask: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const { bus, stalls, timeoutMs, warn, signal } = this.options;
+    const wait = { call: "publish", on: bus.address, deadlineMs: timeoutMs } as const;
+    return stalls.watched(wait, async ({ signal: late }) => {
+      const ended = AbortSignal.any([signal, late]);
+      const rest = jitteredBackoff(ended);
+      for (let attempt = 1; ; attempt++) {
+        try {
+          return await ask(ended);
+        } catch (error) {
+          ended.throwIfAborted();
+          if (!(error instanceof BusUnavailableError)) throw error;
+          warn(`attempt ${attempt}: ${error.message}`);
+          await rest(attempt);
+        }
+      }
+    });
   }
 
   /** Removes old versions behind the loop's back: nothing waits for it, and one at a time is enough. */
@@ -115,4 +147,12 @@ export class Publisher {
         this.#pruning = false;
       });
   }
+}
+
+function isPublished(
+  { head }: WeightsConflictError,
+  version: number,
+  tensors: ReadonlyMap<string, HostParameter>,
+): boolean {
+  return head.version === version && head.digest === weightsDigest(tensors);
 }
