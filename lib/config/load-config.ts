@@ -291,7 +291,8 @@ function parseJson(text: string): { value: unknown } | { problem: string } {
   }
 }
 
-function parseYaml(text: string): { value: unknown } | { problem: string } {
+/** The value of a YAML text, or what is wrong with it: `… → valid YAML`. */
+export function parseYaml(text: string): { value: unknown } | { problem: string } {
   const document = parseDocument(text, { prettyErrors: true });
   const error = document.errors[0];
   if (error) return { problem: `${error.message.split("\n")[0].replace(/:$/, "")} → valid YAML` };

@@ -17,12 +17,12 @@ export class ConfigReader {
     return { key, value: this.json[key] ?? undefined };
   }
 
-  /** A whole number of at least `min` (default 1). Without a default the key is required. */
-  integer(keys: string | readonly string[], fallback?: number, min = 1): number {
+  /** A whole number from 1 to `max` (default 2³¹ − 1). Without a default the key is required. */
+  integer(keys: string | readonly string[], fallback?: number, max = 2 ** 31 - 1): number {
     const { key, value } = this.find(keys);
     const number = value ?? fallback;
-    if (typeof number !== "number" || !Number.isSafeInteger(number) || number < min) {
-      throw new ModelConfigError(key, value, `a whole number of at least ${min}`);
+    if (typeof number !== "number" || !Number.isSafeInteger(number) || number < 1 || number > max) {
+      throw new ModelConfigError(key, value, `a whole number of at least 1 and at most ${max}`);
     }
     return number;
   }

@@ -103,7 +103,17 @@ describe("parseModelConfig", () => {
     [
       "a width of 0",
       { model_type: "distilbert", dim: 0 },
-      /dim: expected a whole number of at least 1, got 0/,
+      /dim: expected a whole number of at least 1 and at most 2147483647, got 0/,
+    ],
+    [
+      "more layers than memory holds",
+      { model_type: "gpt2", n_layer: 1e9 },
+      /n_layer: expected a whole number of at least 1 and at most 1000, got 1000000000/,
+    ],
+    [
+      "more labels than memory holds",
+      { model_type: "bert", num_labels: 1e9 },
+      /num_labels: .*at most 100000/,
     ],
     ["labels with a hole", { model_type: "bert", id2label: { 0: "a", 2: "b" } }, /id2label/],
     [

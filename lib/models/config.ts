@@ -74,6 +74,10 @@ export type ModelConfig = Gpt2Config | EncoderConfig;
 /** Families by their `model_type`. */
 export const MODEL_TYPES = ["gpt2", "bert", "roberta", "distilbert"] as const;
 
+/** Each layer and label is an object here: a damaged file must not ask for more than memory holds. */
+const MAX_LAYERS = 1000;
+const MAX_LABELS = 100_000;
+
 /** Parses the content of `config.json`. Throws ModelConfigError naming the key. */
 export function parseModelConfig(json: unknown): ModelConfig {
   if (typeof json !== "object" || json === null || Array.isArray(json)) {
@@ -119,7 +123,7 @@ function parseGpt2(reader: ConfigReader): Gpt2Config {
     ...common(reader, { vocabSize: 50257 }),
     hiddenSize,
     heads,
-    layers: reader.integer(["n_layer", "num_hidden_layers"], 12),
+    layers: reader.integer(["n_layer", "num_hidden_layers"], 12, MAX_LAYERS),
     innerSize: reader.integer("n_inner", 4 * hiddenSize),
     positions: reader.integer(["n_positions", "max_position_embeddings"], 1024),
     activation: reader.oneOf("activation_function", ACTIVATIONS, "gelu_new"),
@@ -172,7 +176,7 @@ function bertLike(reader: ConfigReader) {
     ...common(reader, { vocabSize: 30522 }),
     hiddenSize,
     heads,
-    layers: reader.integer("num_hidden_layers", 12),
+    layers: reader.integer("num_hidden_layers", 12, MAX_LAYERS),
     innerSize: reader.integer("intermediate_size", 3072),
     positions: reader.integer("max_position_embeddings", 512),
     typeVocabSize: reader.integer("type_vocab_size", 2),
@@ -190,7 +194,7 @@ function parseDistilBert(reader: ConfigReader): DistilBertConfig {
     ...common(reader, { vocabSize: 30522 }),
     hiddenSize,
     heads,
-    layers: reader.integer(["n_layers", "num_hidden_layers"], 6),
+    layers: reader.integer(["n_layers", "num_hidden_layers"], 6, MAX_LAYERS),
     innerSize: reader.integer("hidden_dim", 3072),
     positions: reader.integer("max_position_embeddings", 512),
     activation: reader.oneOf("activation", ACTIVATIONS, "gelu"),
@@ -216,7 +220,7 @@ function common(reader: ConfigReader, defaults: { vocabSize: number }) {
 function parseLabels(reader: ConfigReader): string[] {
   const map = reader.json.id2label ?? undefined;
   if (map === undefined) {
-    return Array.from({ length: reader.integer("num_labels", 2) }, (_, i) => `LABEL_${i}`);
+    return Array.from({ length: reader.integer("num_labels", 2, MAX_LABELS) }, (_, i) => `LABEL_${i}`);
   }
   const accepted = "an object of label names under the keys 0 to n - 1";
   if (typeof map !== "object" || Array.isArray(map)) throw new ModelConfigError("id2label", map, accepted);

@@ -133,6 +133,35 @@ describe("loadTokenizer", () => {
     await refuses(/vocab.txt: expected \[CLS\] in the vocabulary/);
   });
 
+  it("names what is wrong in a wrapper or a vocabulary of the right kind and the wrong content", async () => {
+    cpSync(golden("bert-tiny-classifier"), dir, { recursive: true });
+    const sound = readFileSync(join(dir, "tokenizer.json"), "utf8");
+    const changed = (change: (json: Record<string, Record<string, unknown>>) => void) => {
+      const json = JSON.parse(sound);
+      change(json);
+      write("tokenizer.json", json);
+    };
+    const template = (single: unknown[], ids: unknown) =>
+      changed(({ post_processor: wrapper = {} }) => {
+        Object.assign(wrapper, { single, special_tokens: { "[CLS]": { id: "[CLS]", ids } } });
+      });
+    const cls = { SpecialToken: { id: "[CLS]", type_id: 0 } };
+    for (const single of [[null], [7], [{ SpecialToken: 1 }]]) {
+      template(single, [2]);
+      await refuses(/post_processor: expected special_tokens to list/);
+    }
+    template([cls], 2);
+    await refuses(/post_processor: expected special_tokens to list/);
+    template([{ SpecialToken: { id: "[CLS]", type_id: "x" } }], [2]);
+    await refuses(/expected a type_id of 0 or 1, found "x"/);
+    changed((json) => Object.assign(json, { post_processor: { type: "Sequence", processors: [null] } }));
+    await loadTokenizer(dir); // nothing that adds tokens
+    changed(({ model = {} }) => Object.assign(model, { type: "Unigram", vocab: [["a", 0], 7] }));
+    await refuses(/model.vocab: expected pairs of token and score, found 7 at 1/);
+    changed((json) => Object.assign(json, { normalizer: { type: "Sequence", normalizers: 7 } }));
+    await refuses(/tokenizer.json: expected a tokenizer of/);
+  });
+
   it("fails in no other way on mutated files", async () => {
     cpSync(golden("gpt2-tiny"), dir, { recursive: true });
     const text = readFileSync(join(dir, "tokenizer.json"), "utf8");

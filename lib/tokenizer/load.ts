@@ -35,7 +35,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
   const settings = { config, specialTokensMap };
   const fast = join(folder, "tokenizer.json");
   const json = await readJson(fast);
-  if (json) return createTokenizer(withConfig(json, config), { ...settings, file: fast });
+  if (json) return sound(fast, () => createTokenizer(withConfig(json, config), { ...settings, file: fast }));
 
   const vocabJson = join(folder, "vocab.json");
   const vocab = await readJson(vocabJson);
@@ -49,24 +49,41 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
         expected: "merges beside vocab.json",
         found: "no such file",
       });
-    const converted = fromMerges({
-      vocab,
-      merges,
-      addedTokens,
-      config,
-      file: vocabJson,
-      mergesFile: mergesTxt,
+    const files = { file: vocabJson, mergesFile: mergesTxt };
+    return sound(vocabJson, () => {
+      const converted = fromMerges({ vocab, merges, addedTokens, config, ...files });
+      return createTokenizer(converted, { ...settings, file: vocabJson });
     });
-    return createTokenizer(converted, { ...settings, file: vocabJson });
   }
   const vocabTxt = join(folder, "vocab.txt");
   const lines = await readText(vocabTxt);
   if (lines !== undefined) {
-    const converted = fromVocabTxt({ lines, addedTokens, config, file: vocabTxt });
-    return createTokenizer(converted, { ...settings, file: vocabTxt });
+    return sound(vocabTxt, () => {
+      const converted = fromVocabTxt({ lines, addedTokens, config, file: vocabTxt });
+      return createTokenizer(converted, { ...settings, file: vocabTxt });
+    });
   }
   const expected = "tokenizer.json, vocab.json with merges.txt, or vocab.txt";
   throw new TokenizerError({ file: folder, expected, found: "none of them" });
+}
+
+/** Reaches every stage of a tokenizer. */
+const TRIAL = "A trial, no 1.";
+
+/**
+ * Builds a tokenizer and tries it, so that what its files got wrong is known now and not at the first call. What the parts throw that
+ * come from elsewhere becomes a TokenizerError.
+ */
+function sound(file: string, build: () => Tokenizer): Tokenizer {
+  try {
+    const tokenizer = build();
+    tokenizer.decode(tokenizer.encode(TRIAL).ids);
+    return tokenizer;
+  } catch (cause) {
+    if (cause instanceof TokenizerError) throw cause;
+    const found = cause instanceof Error ? cause.message : String(cause);
+    throw new TokenizerError({ file, expected: "a tokenizer of sound parts", found }, { cause });
+  }
 }
 
 async function readText(file: string): Promise<string | undefined> {

@@ -42,8 +42,8 @@ export function readWrapper(config: unknown, file: string): Wrapper {
     case "RobertaProcessing":
       return readPairOfSpecials(json, file);
     case "Sequence": {
-      const processors = (Array.isArray(json.processors) ? json.processors : []) as Json[];
-      const adding = processors.filter(({ type }) => type !== "ByteLevel");
+      const processors = (Array.isArray(json.processors) ? json.processors : []) as unknown[];
+      const adding = processors.filter((processor) => asObject(processor)?.type !== "ByteLevel");
       if (adding.length <= 1) return readWrapper(adding[0], file);
       throw unknown(file, "a Sequence with one processor that adds tokens", `${adding.length}`);
     }
@@ -53,24 +53,34 @@ export function readWrapper(config: unknown, file: string): Wrapper {
 }
 
 function readTemplates(json: Json, file: string): Wrapper {
-  const specials = (json.special_tokens ?? {}) as Readonly<Record<string, { ids?: number[] }>>;
+  const specials = asObject(json.special_tokens) ?? {};
+  const typeOf = ({ type_id: typeId = 0 }: Json): number => {
+    if (typeId === 0 || typeId === 1) return typeId;
+    throw unknown(file, "a type_id of 0 or 1", JSON.stringify(typeId));
+  };
   const read = (template: unknown): TemplatePiece[] => {
     if (!Array.isArray(template)) throw unknown(file, "a template that is a list", typeof template);
-    return template.flatMap((entry: Record<string, { id: string; type_id: number }>): TemplatePiece[] => {
-      const { Sequence: text, SpecialToken: special } = entry;
-      if (text) return [{ text: text.id === "B" ? 1 : 0, typeId: text.type_id }];
-      const ids = special && Object.hasOwn(specials, special.id) ? specials[special.id]!.ids : undefined;
-      if (!ids?.every((id) => Number.isSafeInteger(id))) {
+    return template.flatMap((entry: unknown): TemplatePiece[] => {
+      const text = asObject(asObject(entry)?.Sequence);
+      if (text) return [{ text: text.id === "B" ? 1 : 0, typeId: typeOf(text) }];
+      const special = asObject(asObject(entry)?.SpecialToken);
+      const name = String(special?.id);
+      const ids = Object.hasOwn(specials, name) ? asObject(specials[name])?.ids : undefined;
+      if (!special || !Array.isArray(ids) || !ids.every((id) => Number.isSafeInteger(id))) {
         throw unknown(
           file,
           "special_tokens to list the ids of each token in the template",
           JSON.stringify(entry),
         );
       }
-      return ids.map((id) => ({ special: id, typeId: special!.type_id }));
+      return ids.map((id: number) => ({ special: id, typeId: typeOf(special) }));
     });
   };
   return { single: read(json.single), pair: json.pair ? read(json.pair) : PLAIN.pair };
+}
+
+function asObject(value: unknown): Json | undefined {
+  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Json) : undefined;
 }
 
 function readPairOfSpecials(json: Json, file: string): Wrapper {

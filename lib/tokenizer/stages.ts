@@ -44,7 +44,7 @@ export function readVocab(model: unknown, file: string): Vocab {
   if (typeof model !== "object" || model === null)
     throw new TokenizerError({ file, expected: "a model", found: "none" });
   const { vocab } = model as Json;
-  if (Array.isArray(vocab)) return new Map(vocab.map(([token], id) => [String(token), id])); // Unigram: [token, score]
+  if (Array.isArray(vocab)) return unigramVocab(vocab, file);
   if (typeof vocab !== "object" || vocab === null) {
     throw new TokenizerError({ file, expected: "model.vocab to map tokens to ids", found: typeof vocab });
   }
@@ -58,6 +58,17 @@ export function readVocab(model: unknown, file: string): Vocab {
     });
   }
   return new Map(entries);
+}
+
+/** Unigram lists [token, score]; ids are positions. */
+function unigramVocab(vocab: readonly unknown[], file: string): Vocab {
+  return new Map(
+    vocab.map((entry, id) => {
+      if (Array.isArray(entry) && typeof entry[0] === "string") return [entry[0], id];
+      const found = `${JSON.stringify(entry)?.slice(0, 60)} at ${id}`;
+      throw new TokenizerError({ file: `${file}: model.vocab`, expected: "pairs of token and score", found });
+    }),
+  );
 }
 
 /** The library's tokenizer, built when the first of its stages is asked for. */

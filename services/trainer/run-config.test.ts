@@ -73,6 +73,7 @@ describe("a run file", () => {
     assert.match(problemsOf("kind: dpo").join(), /kind: "dpo" → one of ppo, sft, reward/);
     assert.match(problemsOf("model: x").join(), /kind: missing → one of ppo, sft, reward/);
     assert.match(problemsOf("kind: [ppo").join(), /valid YAML/);
+    assert.match(problemsOf("kind: *nothing").join(), /Unresolved alias.* → valid YAML/);
     assert.match(problemsOf("just text").join(), /not a mapping/);
   });
 

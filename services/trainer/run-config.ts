@@ -3,9 +3,8 @@
  * In: YAML or JSON text. Out: a frozen, fully resolved configuration, or ConfigError naming every problem.
  */
 import { isAbsolute, join, resolve } from "node:path";
-import { parseDocument } from "yaml";
 import { z } from "zod";
-import { ConfigError, type Frozen, parseConfig } from "../../lib/config/index.js";
+import { ConfigError, type Frozen, parseConfig, parseYaml } from "../../lib/config/index.js";
 import { nearestName } from "../../lib/config/nearest.js";
 import type { EngineDevice } from "../../lib/engine/index.js";
 import { alarmsSchema } from "./health/settings.js";
@@ -389,10 +388,9 @@ export function parseRunConfig(
   baseDirectory: string,
   { device = "cpu" }: RunDefaults = {},
 ): RunConfig {
-  const document = parseDocument(text, { prettyErrors: true });
-  const error = document.errors[0];
-  if (error) throw new ConfigError([`run file: ${error.message.split("\n")[0]} → valid YAML`]);
-  const raw: unknown = document.toJS();
+  const parsed = parseYaml(text);
+  if ("problem" in parsed) throw new ConfigError([`run file: ${parsed.problem}`]);
+  const raw = parsed.value;
   if (typeof raw !== "object" || raw === null || Array.isArray(raw)) {
     throw new ConfigError(["run file: not a mapping → fields such as kind, model, data"]);
   }
