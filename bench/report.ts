@@ -81,11 +81,16 @@ function sectionOf(result: Result): string {
 
 const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
 
-/** A document with the text between its two markers replaced. Throws where it has no markers. */
+/** A document with the results between its two markers. Throws where it has no markers. */
 export function withResults(document: string, markdown: string): string {
-  const [begin, end] = [document.indexOf(BEGIN), document.indexOf(END)];
-  if (begin < 0 || end < begin) throw new Error(`the document lacks the lines ${BEGIN} and ${END}`);
-  return `${document.slice(0, begin + BEGIN.length)}\n\n${markdown}\n\n${document.slice(end)}`;
+  return replaceBetween(document, BEGIN, END, markdown);
+}
+
+/** A document with the text between two lines replaced. Throws where it lacks them. */
+export function replaceBetween(document: string, begin: string, end: string, markdown: string): string {
+  const [from, to] = [document.indexOf(begin), document.indexOf(end)];
+  if (from < 0 || to < from) throw new Error(`the document lacks the lines ${begin} and ${end}`);
+  return `${document.slice(0, from + begin.length)}\n\n${markdown}\n\n${document.slice(to)}`;
 }
 
 /** Puts results into a document. */

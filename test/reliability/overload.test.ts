@@ -1,0 +1,146 @@
+/**
+ * @file Overload: calls arrive at random at three times the measured capacity and wait for nobody. A server must go on at full speed, refuse
+ * the rest at once, answer probes, and say nothing but what is documented.
+ */
+import assert from "node:assert/strict";
+import { sentence } from "../../bench/words.js";
+import { GenerateRequestSchema, PolicyService } from "../../lib/api/gen/rlhf/policy/v1/policy_pb.js";
+import { RewardService, ScoreRequestSchema } from "../../lib/api/gen/rlhf/reward/v1/reward_pb.js";
+import { encodeMessage, methodPath } from "../../lib/api/index.js";
+import { Rng } from "../../lib/dataset/index.js";
+import { useSandbox } from "../support/sandbox.js";
+import { sizedClassifier, sizedPolicy } from "../support/sized-models.js";
+import { ms, noteFigure } from "./figures.js";
+import { frameOf } from "./grpc-wire.js";
+import { LeakDetector } from "./leak-detector.js";
+import { LoadGenerator, type LoadReport, type LoadRequest } from "./load/index.js";
+import { withPatience } from "./patience.js";
+import { cpuSecondsOf, workerOf } from "./process-facts.js";
+import { scale } from "./scale.js";
+import { reporting } from "./vitals.js";
+
+const TIMES = 3;
+/** Words that every tokenizer of sized-models has as single tokens. */
+const WORDS = { known: 500 };
+/** Cores that neighbours may use for a measured capacity to mean anything a moment later. */
+const CROWDED_CORES = 0.5;
+const DOCUMENTED = ["OK", "RESOURCE_EXHAUSTED QUEUE_FULL", "DEADLINE_EXCEEDED DEADLINE"];
+
+/** A service under overload. */
+interface Subject {
+  readonly service: "reward" | "policy";
+  readonly model: () => Promise<string>;
+  readonly path: string;
+  readonly frames: () => Buffer[];
+  /** Callers that keep the model busy without filling its queue. */
+  readonly callers: number;
+}
+
+const rng = () => Rng.from(1, "overload");
+
+const SUBJECTS: readonly Subject[] = [
+  {
+    service: "reward",
+    model: () => sizedClassifier({ layers: 3, width: 192 }),
+    path: methodPath(RewardService.method.score),
+    frames: () => {
+      const random = rng();
+      const texts = () => Array.from({ length: 4 }, () => sentence(random, 30 + random.int(30), WORDS));
+      return Array.from({ length: 64 }, () => frameOf(encodeMessage(ScoreRequestSchema, { texts: texts() })));
+    },
+    callers: 32,
+  },
+  {
+    service: "policy",
+    model: () => sizedPolicy({ layers: 3, width: 192 }),
+    path: methodPath(PolicyService.method.generate),
+    frames: () => {
+      const random = rng();
+      return Array.from({ length: 64 }, (_, i) => {
+        const ids = Array.from({ length: 8 + random.int(16) }, () => random.int(900));
+        return frameOf(
+          encodeMessage(GenerateRequestSchema, {
+            prompts: [{ input: { case: "tokens", value: { ids } } }],
+            options: { maxNewTokens: 24, doSample: true, ignoreEos: true },
+            seed: BigInt(i),
+          }),
+        );
+      });
+    },
+    callers: 96,
+  },
+];
+
+describe("a server at three times its capacity", function () {
+  this.timeout(scale.full ? 240_000 : 90_000);
+  const sandbox = useSandbox("all");
+  let generator: LoadGenerator;
+  before(() => {
+    generator = new LoadGenerator();
+  });
+  after(() => generator.close());
+
+  for (const { service, model, path, frames, callers } of SUBJECTS) {
+    it(`goes on at full speed, refuses at once and answers probes: ${service}`, async () => {
+      const vitals = sandbox().path(`vitals-${service}`);
+      const server = await sandbox().serve(service, ["--model", await model()], { env: reporting(vitals) });
+      const worker = workerOf(server.pid);
+      const watched = [
+        { name: service, pid: server.pid },
+        { name: `${service} worker`, pid: worker },
+      ];
+      const detector = new LeakDetector(vitals, watched, 1);
+      const { peakMs, loadMs, deadlineMs } = scale.overload;
+      const load = { address: server.address, path, frames: frames(), deadlineMs };
+      /** Makes load; also counts the answers that a CPU second of the model gave. */
+      const run = async (request: Omit<LoadRequest, keyof typeof load>) => {
+        const before = cpuSecondsOf(worker);
+        const report = await generator.run({ ...load, ...request });
+        const perCpu = (report.outcomes.OK?.count ?? 0) / (cpuSecondsOf(worker) - before);
+        await detector.round(report.sent);
+        return { ...report, perCpu };
+      };
+      await run({ durationMs: 500, callers }); // first runs at new shapes are slow
+      const { result, patience } = await withPatience(async () => {
+        const peak = await run({ durationMs: peakMs, settleMs: peakMs / 5, callers });
+        const rate = TIMES * peak.goodput;
+        const arrivals = { rate, durationMs: loadMs, settleMs: loadMs / 6, seed: 2 };
+        return { peak, over: await run({ ...arrivals, healthEveryMs: 20 }) };
+      });
+      const { peak, over } = result;
+      const refusals = over.outcomes["RESOURCE_EXHAUSTED QUEUE_FULL"];
+      const share = over.goodput / peak.goodput;
+      const perCpu = over.perCpu / peak.perCpu;
+      noteFigure({
+        test: `overload: ${service}`,
+        load: `${Math.round(TIMES * peak.goodput)} calls a second for ${loadMs / 1000} s, capacity ${peak.goodput.toFixed(1)}`,
+        measured: `goodput ${percent(share)} of peak, ${percent(perCpu)} by CPU time of the model; refusals p99 ${ms(refusals?.p99 ?? 0)}, health p99 ${ms(over.health.p99)}; ${described(over)}`,
+      });
+      const unknown = Object.keys(over.outcomes).filter((name) => !DOCUMENTED.includes(name));
+      assert.deepEqual(unknown, [], "outcomes that are not documented");
+      assert.deepEqual(over.health.failures, []);
+      detector.assertFlat(`overload: ${service}: leaks`);
+      assert.equal(await server.stop(), 0);
+      if (!scale.full && patience.foreignCores > CROWDED_CORES) {
+        console.log(
+          "      !! so busy a machine has no capacity to speak of: BOUNDS OF TIME AND GOODPUT NOT CHECKED",
+        );
+        return;
+      }
+      assert.ok(refusals && refusals.count > 0, "nothing was refused");
+      // neighbours come and go between the two measurements; CPU time says what the server made of what it got
+      const goodput = scale.full ? share : Math.max(share, perCpu);
+      assert.ok(goodput >= 0.9, `goodput ${percent(goodput)} of peak`);
+      assert.ok(refusals.p99 < 50 * patience.factor, `refusals p99 ${refusals.p99} ms`);
+      assert.ok(over.health.p99 < 100 * patience.factor, `health p99 ${over.health.p99} ms`);
+    });
+  }
+});
+
+const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
+
+/** What became of the calls, and how busy the generator was. */
+function described({ outcomes, cpu, latenessMs }: LoadReport): string {
+  const counts = Object.entries(outcomes).map(([name, { count }]) => `${count} ${name}`);
+  return `${counts.join(", ")}; generator ${percent(cpu)} of a core, late by ${ms(latenessMs)}`;
+}
