@@ -310,7 +310,7 @@ describe("a reward term with a server of its own", function () {
       });
       const id = "circuit";
       const policy = await mesh.policy(id);
-      const onFailure = { retries: 5, circuit: { failures: 2, coolDownMs: 200 } };
+      const onFailure = { retries: 5, circuit: { failures: 2, coolDownMs: 3000 } };
       const rewards = [{ ...COMMON, name: "opened", addresses: [address(own)], onFailure }];
       const start = () =>
         mesh.manager.start(mesh.runFile([policy.address], { rewards, batches: 1 }), mesh.directory, id);

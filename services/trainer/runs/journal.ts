@@ -17,6 +17,7 @@ import {
 export class Journal {
   readonly #file: number;
   #bytes: number;
+  #closed = false;
 
   /** Opens or creates the file, and cuts it to `bytes` or, without, to its last whole line. */
   constructor(
@@ -35,8 +36,10 @@ export class Journal {
     return this.#bytes;
   }
 
-  /** Appends one value as a line. */
+  /** Appends one value as a line. Throws after `close`. */
   append(value: unknown): void {
+    // the number may belong to another file by now, into the midst of which this would be written
+    if (this.#closed) throw new Error(`${this.path}: closed, and nothing can be appended`);
     const line = Buffer.from(`${JSON.stringify(value)}\n`);
     for (let done = 0; done < line.length; ) {
       done += writeSync(this.#file, line, done, line.length - done, this.#bytes + done);
@@ -49,7 +52,10 @@ export class Journal {
     fsyncSync(this.#file);
   }
 
+  /** Idempotent. */
   close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
     closeSync(this.#file);
   }
 }

@@ -106,6 +106,18 @@ describe("a journal", () => {
     assert.deepEqual(readJournal(path), [{ step: 1 }, { step: 2, again: true }]);
   });
 
+  it("that is closed takes nothing more, and leaves alone the file that its number went to", () => {
+    const closed = new Journal(join(folder, "closed.jsonl"));
+    closed.append({ step: 1 });
+    closed.close();
+    closed.close();
+    const next = new Journal(join(folder, "next.jsonl"));
+    next.append({ step: 1, with: "a line long enough to be written into" });
+    assert.throws(() => closed.append({ step: 2 }), /closed\.jsonl: closed/);
+    next.close();
+    assert.deepEqual(readJournal(next.path), [{ step: 1, with: "a line long enough to be written into" }]);
+  });
+
   it("that is shorter than the checkpoint says is refused", () => {
     assert.throws(() => new Journal(join(folder, "metrics.jsonl"), 5), /expected at least 5 bytes, found 0/);
   });

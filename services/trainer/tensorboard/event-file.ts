@@ -15,6 +15,7 @@ const NAME = /^events\.out\.tfevents\.(\d+)\./;
 export class EventFile {
   readonly path: string;
   readonly #file: number;
+  #closed = false;
 
   /** Creates the folder and the next file. `purgeFrom`: first step that this file writes anew, for a run that goes on. */
   constructor(folder: string, options: { readonly purgeFrom?: number } = {}) {
@@ -36,12 +37,17 @@ export class EventFile {
     this.#append(scalarsEvent(seconds(), step, values));
   }
 
+  /** Idempotent. */
   close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
     closeSync(this.#file);
   }
 
   /** TFRecord: length (u64), its checksum, the data, its checksum; little-endian. */
   #append(data: Uint8Array): void {
+    // the number may belong to another file by now
+    if (this.#closed) throw new Error("TensorBoard's event file is closed");
     const record = Buffer.alloc(16 + data.length);
     record.writeBigUInt64LE(BigInt(data.length));
     record.writeUInt32LE(maskedCrc32c(record.subarray(0, 8)), 8);
