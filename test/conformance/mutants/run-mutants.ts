@@ -83,7 +83,7 @@ export function testMutants<T extends BaseToy>(
     for (const [id, list] of Object.entries(mutants)) {
       for (const { mistake, make, says } of list) {
         it(`${id} catches that ${mistake}`, async function () {
-          if (TIMED.test(id)) this.retries(2);
+          if (TIMED.test(id)) this.retries(4);
           const toy = withToken(makeToy());
           make(toy);
           const [result, ...others] = await check(kind, toy, { only: [id] });
