@@ -62,6 +62,13 @@ describe("a publisher", () => {
     assert.equal(atOnce.publisher.version, 4);
   });
 
+  it("does not wait for room on a full disk", async () => {
+    const full = Object.assign(new Error("ENOSPC: no space left on device"), { code: "ENOSPC" });
+    const { publisher, asked } = publisherOf([new BusUnavailableError("file:weights", "write", full)]);
+    await assert.rejects(publisher.publish(WEIGHTS), BusUnavailableError);
+    assert.equal(asked(), 1);
+  });
+
   it("waits no longer than it may, nor than the run", async () => {
     const late = publisherOf([away()], 50);
     await assert.rejects(

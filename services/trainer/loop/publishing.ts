@@ -8,6 +8,7 @@ import { injectTraceparent } from "../../../lib/telemetry/tracing.js";
 import { BusUnavailableError, type WeightsBus, WeightsConflictError } from "../../../lib/weights/index.js";
 import type { HostParameter } from "../learner/parameter-store.js";
 import { jitteredBackoff } from "../rollout/pool.js";
+import { diskFullCause } from "../runs/disk-full.js";
 import type { PolicyRoster, WeightsIdentity } from "../servers/policy-roster.js";
 import type { StallWatch } from "../stalls/stall-watch.js";
 
@@ -128,7 +129,8 @@ export class Publisher {
           return await ask(ended);
         } catch (error) {
           ended.throwIfAborted();
-          if (!(error instanceof BusUnavailableError)) throw error;
+          // room on a full disk is for people to make; the run says so and stops
+          if (!(error instanceof BusUnavailableError) || diskFullCause(error)) throw error;
           warn(`attempt ${attempt}: ${error.message}`);
           await rest(attempt);
         }
