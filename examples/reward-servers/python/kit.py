@@ -43,7 +43,9 @@ def serve(service, address):
     """Serves until SIGTERM or SIGINT: then health says NOT_SERVING, new calls are refused, and running ones get 10 s."""
     server = grpc.server(futures.ThreadPoolExecutor(8), maximum_concurrent_rpcs=64)  # more are RESOURCE_EXHAUSTED at once
     reward_pb2_grpc.add_RewardServiceServicer_to_server(service, server)
-    status = health.HealthServicer()
+    # grpcio's health answers Watch in the thread of the call and while it holds its lock, which the thread that ends calls waits for
+    # too: a Watch that comes as another goes can stop the whole server. Watchers that wait in threads of their own cannot.
+    status = health.HealthServicer(experimental_non_blocking=False, experimental_thread_pool=futures.ThreadPoolExecutor(64))
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     reflect(server, [SERVICE, health.SERVICE_NAME])
     port = server.add_insecure_port(address)
