@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { withSpan } from "../telemetry/index.js";
-import { type BatchContext, Batcher, type BatcherOptions } from "./admission.js";
+import { type BatchContext, Batcher, type BatcherOptions, holding } from "./admission.js";
 import { CancelledError, DeadlineError, DrainingError, QueueFullError } from "./errors.js";
 import { recordTelemetry } from "./testing/telemetry.js";
 import { until } from "./testing/until.js";
@@ -132,8 +132,8 @@ describe("the batcher", () => {
       assert.ok((error.retryAfterMs ?? 0) >= 37 && (error.retryAfterMs ?? 0) <= 6250);
       return true;
     });
-    assert.throws(() => batcher.assertRoom(2), QueueFullError);
-    batcher.assertRoom(1);
+    assert.throws(() => batcher.reserve(2), QueueFullError);
+    batcher.reserve(1).release();
     assert.deepEqual(batcher.load, { items: 2, tokens: 20, running: 1 });
     const third = batcher.submit(5);
     for (let i = 0; i < 4; i++) {
@@ -149,7 +149,7 @@ describe("the batcher", () => {
     await until(() => batches.length === 1);
     batches[0]?.release();
     await until(() => batches.length === 2);
-    batcher.assertRoom(1, 0, Date.now() + 600); // the first one left nobody waiting: nothing is known yet
+    batcher.reserve(1, Date.now() + 600).release(); // the first one left nobody waiting: nothing is known yet
     await new Promise((resolve) => setTimeout(resolve, 200)); // at least 20 ms a token
     batches[1]?.release();
     await until(() => batches.length === 3);
@@ -157,15 +157,39 @@ describe("the batcher", () => {
     const soon = batcher.submit(1, { deadline: Date.now() + 600 });
     await assert.rejects(soon, /queue is too long for the deadline/);
     await assert.rejects(soon, QueueFullError);
-    assert.throws(() => batcher.assertRoom(1, 0, Date.now() + 600), QueueFullError);
-    batcher.assertRoom(1, 0, Date.now() + 60_000);
-    batcher.assertRoom(1);
+    assert.throws(() => batcher.reserve(1, Date.now() + 600), QueueFullError);
+    batcher.reserve(1, Date.now() + 60_000).release();
+    batcher.reserve(1).release();
     const later = batcher.submit(1, { deadline: Date.now() + 60_000 });
     for (let i = 2; i < 5; i++) {
       await until(() => batches.length === i + 1);
       batches[i]?.release();
     }
     await Promise.all([...calls, later]);
+  });
+
+  it("keeps the places of calls that are still being prepared, until they come or give up", async () => {
+    const { batcher, batches } = make({ maxItems: 1, maxQueueItems: 4, maxQueueTokens: 50 });
+    const running = batcher.submit(1);
+    await until(() => batches.length === 1);
+    const [coming, leaving] = [batcher.reserve(2), batcher.reserve(2)];
+    assert.throws(() => batcher.reserve(1), QueueFullError);
+    await assert.rejects(batcher.submit(1), QueueFullError);
+    const prepared = batcher.submitAll([10, 10], { place: coming });
+    coming.release(); // holds nothing any more
+    assert.throws(() => batcher.reserve(1), QueueFullError);
+    leaving.release();
+    leaving.release();
+    batcher.reserve(2).release();
+    await assert.rejects(batcher.submitAll([1, 1, 1], { place: batcher.reserve(2) }), QueueFullError);
+    const failed = holding(batcher.reserve(2), () => Promise.reject(new Error("not prepared")));
+    await assert.rejects(failed, /not prepared/);
+    batcher.reserve(2).release();
+    for (let i = 0; i < 3; i++) {
+      await until(() => batches.length === i + 1);
+      batches[i]?.release();
+    }
+    await Promise.all([running, prepared]);
   });
 
   it("admits any one call to an empty queue", async () => {

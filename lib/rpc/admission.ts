@@ -46,8 +46,25 @@ export interface BatchContext {
   readonly tokens: number;
 }
 
+/** Places in a queue for items that are still being prepared. */
+export interface Reservation {
+  /** Gives the places up, once; after that it does nothing. */
+  release(): void;
+}
+
+/** Runs `work` with a reservation, and gives up what it has not used. */
+export async function holding<T>(place: Reservation, work: (place: Reservation) => Promise<T>): Promise<T> {
+  try {
+    return await work(place);
+  } finally {
+    place.release();
+  }
+}
+
 /** Who waits, and how long. */
 export interface SubmitOptions {
+  /** Places that were reserved for the items: they are admitted even if the queue has become too long for the deadline. */
+  place?: Reservation | undefined;
   /** Takes the items out of the queue. */
   signal?: AbortSignal | undefined;
   /** Epoch milliseconds. */
@@ -100,6 +117,10 @@ export class Batcher<Item, Result> {
   private running = 0;
   /** Tokens of the batches that run. */
   private runningTokens = 0;
+  /** What reservations hold. */
+  private readonly reserved = { items: 0, tokens: 0 };
+  /** Smoothed tokens of an item. */
+  private tokensPerItem = 1;
   private timer: NodeJS.Timeout | undefined;
   private closed = false;
   /** Smoothed time per padded token; 0 until the first batch has run. */
@@ -124,21 +145,41 @@ export class Batcher<Item, Result> {
   }
 
   /**
-   * Throws QueueFullError where this many more items would not be admitted, or would wait too long for a deadline (epoch
-   * milliseconds); for refusing before costly preparation.
+   * Holds places for a call whose items are not ready yet, so that no call is prepared at a cost and then refused. Throws
+   * QueueFullError where so many more items would not be admitted, or would wait too long for the deadline (epoch milliseconds),
+   * and DrainingError.
    */
-  assertRoom(items: number, tokens = 0, deadline?: number): void {
+  reserve(items: number, deadline?: number): Reservation {
+    const tokens = items * this.tokensPerItem;
+    this.assertRoom(items, tokens, deadline);
+    const { reserved } = this;
+    reserved.items += items;
+    reserved.tokens += tokens;
+    let held = true;
+    return {
+      release: () => {
+        if (!held) return;
+        held = false;
+        reserved.items -= items;
+        reserved.tokens -= tokens;
+      },
+    };
+  }
+
+  private assertRoom(items: number, tokens: number, deadline: number | undefined): void {
     if (this.closed) throw new DrainingError();
     const { maxQueueItems, maxQueueTokens } = this.options;
+    const waiting = this.queue.length + this.reserved.items;
     // an empty queue admits any one call: whether it is too large in itself is for its validation to say
-    if (this.queue.length === 0) return;
-    const fits = this.queue.length + items <= maxQueueItems && this.tokens + tokens <= maxQueueTokens;
-    const waitMs = this.millisecondsOf(this.tokens + this.runningTokens);
+    if (waiting === 0) return;
+    const waitingTokens = this.tokens + this.reserved.tokens;
+    const fits = waiting + items <= maxQueueItems && waitingTokens + tokens <= maxQueueTokens;
+    const waitMs = this.millisecondsOf(waitingTokens + this.runningTokens);
     if (fits && worthQueueing(waitMs, this.millisecondsOf(tokens), deadline)) return;
     this.refuse(items, "queue_full");
     const why = fits
       ? `the queue is too long for the deadline: what waits takes about ${Math.round(waitMs)} ms`
-      : `the queue is full: ${this.queue.length} items and ${this.tokens} tokens wait, at most ${maxQueueItems} and ` +
+      : `the queue is full: ${waiting} items and ${Math.round(waitingTokens)} tokens wait, at most ${maxQueueItems} and ` +
         `${maxQueueTokens} may`;
     throw new QueueFullError(why, this.retryAfterMs());
   }
@@ -156,13 +197,18 @@ export class Batcher<Item, Result> {
    * Runs the items of one call, together with those of others. Rejects at once with QueueFullError or DrainingError;
    * later with CancelledError (or the signal's own reason), DeadlineError, or what `run` threw.
    */
-  submitAll(items: readonly Item[], { signal, deadline }: SubmitOptions = {}): Promise<Batched<Result>> {
+  submitAll(
+    items: readonly Item[],
+    { signal, deadline, place }: SubmitOptions = {},
+  ): Promise<Batched<Result>> {
     const costs = items.map((item) => Math.max(1, this.options.cost(item)));
     return new Promise((resolve, reject) => {
       if (items.length === 0) return resolve({ results: [], queueMs: 0, runMs: 0 });
       if (signal?.aborted) return reject(reasonOf(signal));
       const total = costs.reduce((sum, tokens) => sum + tokens, 0);
-      this.assertRoom(items.length, total, deadline);
+      place?.release();
+      this.assertRoom(items.length, total, place ? undefined : deadline);
+      this.tokensPerItem = 0.9 * this.tokensPerItem + (0.1 * total) / items.length;
       const traceparent = injectTraceparent();
       const results: Result[] = new Array(items.length);
       const call: Call<Result> = {

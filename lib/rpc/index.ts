@@ -6,6 +6,8 @@ export {
   type Batched,
   Batcher,
   type BatcherOptions,
+  holding,
+  type Reservation,
   type SubmitOptions,
 } from "./admission.js";
 export { type Role, TokenFileError } from "./auth.js";

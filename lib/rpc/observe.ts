@@ -100,12 +100,17 @@ class ObservedCall {
     const method = path.slice(1);
     const requestId = requestIdOf(metadata);
     this.attributes = { [ATTR_RPC_SYSTEM_NAME]: "grpc", [ATTR_RPC_METHOD]: method };
+    let log: Logger | undefined;
     this.state = {
       method,
       requestId,
       peer,
       traceContext: this.traceContext(path, metadata),
-      log: options.log.child({ method, request_id: requestId, peer }),
+      // made when it is first wanted: few calls say anything but their end
+      get log() {
+        log ??= options.log.child({ method, request_id: requestId, peer });
+        return log;
+      },
     };
     setCallState(metadata, this.state);
     options.inFlight.add(this.state, options.lasting.has(path));
@@ -141,9 +146,10 @@ class ObservedCall {
     }
     span?.end();
     context.with(state.traceContext, () => {
-      const facts = { status: name, ms: Math.round(seconds * 1e4) / 10 };
-      if (code === status.OK) state.log.debug(facts, "call");
-      else state.log.info({ ...facts, text }, "call");
+      const { method, requestId, peer } = state;
+      const facts = { method, request_id: requestId, peer, status: name, ms: Math.round(seconds * 1e4) / 10 };
+      if (code === status.OK) options.log.debug(facts, "call");
+      else options.log.info({ ...facts, text }, "call");
     });
   }
 }

@@ -150,9 +150,14 @@ class RunningCall {
     });
     state.end = () => this.stop(new DrainingError());
     const { metadata } = call;
-    const { peer, requestId, log, traceContext, method, role } = state;
+    const { peer, requestId, traceContext, method, role } = state;
     const trailer = new Metadata();
-    this.context = { signal, deadline, metadata, trailer, peer, requestId, log, traceContext, method, role };
+    this.context = {
+      ...{ signal, deadline, metadata, trailer, peer, requestId, traceContext, method, role },
+      get log() {
+        return state.log;
+      },
+    };
   }
 
   /** Aborts the handler, unless the call has ended. */

@@ -14,7 +14,7 @@ export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "
 /** How much is logged. */
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
-const SECRET_KEYS = [
+const SECRET_KEYS = new Set([
   "authorization",
   "Authorization",
   "password",
@@ -28,7 +28,9 @@ const SECRET_KEYS = [
   "api_key",
   "privateKey",
   "credentials",
-];
+]);
+/** How deep facts are searched for secrets. */
+const SECRET_DEPTH = 5;
 
 /** Options of createLog. */
 export interface LogOptions {
@@ -42,30 +44,62 @@ export interface LogOptions {
 
 /** A logger for one process. */
 export function createLog({ service, instance, level = "info", destination }: LogOptions): Log {
-  return pino(
+  const log = pino(
     {
       level,
       base: { service, instance, pid: process.pid },
       timestamp: pino.stdTimeFunctions.isoTime,
       messageKey: "message",
-      formatters: { level: (label) => ({ level: label }) },
+      formatters: {
+        level: (label) => ({ level: label }),
+        log: withoutSecrets,
+      },
+      serializers: { err: (error: Error) => withoutSecrets({ ...pino.stdSerializers.err(error) }) },
       mixin: () => {
         const ids = activeTraceIds();
         return ids ? { trace_id: ids.traceId, span_id: ids.spanId } : {};
-      },
-      redact: {
-        paths: SECRET_KEYS.flatMap((key) => [key, `*.${key}`, `*.*.${key}`, `*.*.*.${key}`]),
-        censor: "***",
       },
       hooks: { streamWrite: redactText },
     },
     destination ?? stderr(),
   );
+  // pino formats no child's bindings; children inherit this
+  const { child } = log;
+  log.child = function (this: Log, bindings: object, ...rest: never[]) {
+    return child.call(this, withoutSecrets(bindings), ...rest);
+  } as Log["child"];
+  return log;
 }
 
 /** A log that writes nothing, for callers that were given none. */
 export function silentLog(): Log {
   return pino({ level: "silent" });
+}
+
+/**
+ * Facts with what secret keys hold replaced, down to five levels; facts without secrets come back as they are. pino's own redaction walks
+ * every path of every record, which was a quarter of what a refused call costs.
+ */
+function withoutSecrets<T extends object>(facts: T, depth = SECRET_DEPTH): T {
+  let clean = facts as Record<string, unknown>;
+  for (const [key, value] of Object.entries(facts)) {
+    const safe = SECRET_KEYS.has(key)
+      ? "***"
+      : depth > 1 && isTree(value)
+        ? withoutSecrets(value, depth - 1)
+        : value;
+    if (safe === value) continue;
+    if (clean === facts) clean = (Array.isArray(facts) ? [...facts] : { ...facts }) as typeof clean;
+    clean[key] = safe;
+  }
+  return clean as T;
+}
+
+/** An object or array literal; errors have a serializer, and anything else says itself what it is in JSON. */
+function isTree(value: unknown): value is object {
+  if (typeof value !== "object" || value === null) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === Array.prototype || prototype === null;
 }
 
 /** Hides bearer tokens and URL passwords inside a text. */

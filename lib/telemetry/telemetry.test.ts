@@ -370,6 +370,17 @@ describe("telemetry", () => {
         `sent Bearer ${word} to nats://joe:${word}@h`,
       );
       assert.ok(!JSON.stringify(last()).includes(word), JSON.stringify(last()));
+      assert.deepEqual([last().token, last().a], ["***", { password: "***", b: { apiKey: "***" } }]);
+      const facts = { peers: [{ name: "a", credentials: { user: "joe", pass: word } }], at: new Date(0) };
+      log.child({ secret: word }).warn(facts, "deep");
+      assert.ok(!JSON.stringify(last()).includes(word), JSON.stringify(last()));
+      assert.deepEqual(
+        [last().peers, last().at],
+        [[{ name: "a", credentials: "***" }], "1970-01-01T00:00:00.000Z"],
+      );
+      assert.equal(facts.peers[0]?.credentials.pass, word, "what is logged is not changed");
+      log.error({ err: Object.assign(new Error("refused"), { request: { token: word } }) }, "failed");
+      assert.ok(!JSON.stringify(last()).includes(word), JSON.stringify(last()));
       log.error({ err: Object.assign(new Error(`connect nats://joe:${word}@h`), { code: "X" }) }, "failed");
       assert.ok(!JSON.stringify(last()).includes(word));
       assert.equal((last().err as { code: string }).code, "X");

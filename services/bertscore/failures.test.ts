@@ -30,7 +30,7 @@ const FACTS: EncoderFacts = {
 /** A backend whose sentences have as many tokens as characters and whose pairs score the same. */
 const WORKING: BertScoreBackend = {
   facts: () => FACTS,
-  assertRoom: () => {},
+  reserve: () => ({ release() {} }),
   tokenize: async ({ sentences }) =>
     sentences.map((sentence) => ({ ids: new Int32Array(sentence.length), truncated: false })),
   score: async (items) => ({

@@ -13,7 +13,7 @@ import {
   type ScoreResponseSchema,
 } from "../../lib/api/gen/rlhf/bertscore/v1/bertscore_pb.js";
 import { ElementType, type ServerInfoSchema } from "../../lib/api/gen/rlhf/types/v1/types_pb.js";
-import type { Batched } from "../../lib/rpc/admission.js";
+import { type Batched, holding, type Reservation, type SubmitOptions } from "../../lib/rpc/admission.js";
 import { KitError } from "../../lib/rpc/errors.js";
 import { implement, type ServiceImplementation } from "../../lib/rpc/implement.js";
 import { buildVersion } from "../../lib/rpc/server-info.js";
@@ -62,11 +62,11 @@ export interface CallOptions {
 export interface BertScoreBackend {
   /** What the model is. Throws NOT_READY while it loads. */
   facts(): EncoderFacts;
-  /** Throws QUEUE_FULL where this many more pairs would not be accepted, or would wait too long for the deadline. */
-  assertRoom(pairs: number, options: CallOptions): void;
+  /** Keeps places in the queue. Throws QUEUE_FULL where this many more pairs would not be accepted, or would wait too long for the deadline. */
+  reserve(pairs: number, options: CallOptions): Reservation;
   tokenize(call: TokenizeCall, options: CallOptions): Promise<TokenizedSentence[]>;
   /** Raw scores of each item, computed together with items of other calls. */
-  score(items: readonly ScoreItem[], options: CallOptions): Promise<Batched<ItemScore>>;
+  score(items: readonly ScoreItem[], options: SubmitOptions): Promise<Batched<ItemScore>>;
   /** Text of each token on its own. */
   decodeTokens(call: DecodeTokensCall, options: CallOptions): Promise<string[]>;
 }
@@ -158,47 +158,51 @@ async function score(
   const check = new Validator();
   checkPairs(check, request);
   checkOptions(check, options, facts, defaults);
-  backend.assertRoom(request.pairs.length, call);
+  return holding(backend.reserve(request.pairs.length, call), async (place) => {
+    const references = request.pairs.flatMap((pair) => pair.references);
+    const candidates = request.pairs.map((pair) => pair.candidate);
+    const started = performance.now();
+    const tokens = await tokenizeAll(
+      backend,
+      [...candidates, ...references, ...options.idfCorpus],
+      options,
+      call,
+    );
+    const weigh = weighting(facts, options, tokens, references);
+    const tokenizeMs = performance.now() - started;
 
-  const references = request.pairs.flatMap((pair) => pair.references);
-  const candidates = request.pairs.map((pair) => pair.candidate);
-  const started = performance.now();
-  const tokens = await tokenizeAll(
-    backend,
-    [...candidates, ...references, ...options.idfCorpus],
-    options,
-    call,
-  );
-  const weigh = weighting(facts, options, tokens, references);
-  const tokenizeMs = performance.now() - started;
-
-  const layers = options.allLayers ? upTo(facts.layerCount) : [options.layer];
-  const items = request.pairs.map((pair) => ({
-    candidate: weigh(pair.candidate),
-    references: pair.references.map(weigh),
-    layers,
-    explain: false,
-  }));
-  checkCosts(items);
-  const { results, queueMs, runMs } = await backend.score(items, call);
-  return {
-    results: request.pairs.map((pair, i) => {
-      const raw = scoresOf(results[i]);
-      const final = raw.map((layerScore, j) => rescaled(layerScore, layers[j], options, defaults));
-      const sentences = [pair.candidate, ...pair.references].map((text) => token(tokens, text));
-      return {
-        score: final[options.allLayers ? options.layer : 0],
-        candidateTokens: sentences[0].ids.length,
-        referenceTokens: sentences.slice(1).map(({ ids }) => ids.length),
-        truncated: sentences.some(({ truncated }) => truncated),
-        layers: options.allLayers ? final : [],
-      };
-    }),
-    hash: hashOf(facts, defaults, options),
-    model: defaults.name,
-    weights: weightsRef(facts),
-    timing: { tokenizeMs, queueMs, modelMs: runMs },
-  };
+    const layers = options.allLayers ? upTo(facts.layerCount) : [options.layer];
+    const items = request.pairs.map((pair) => ({
+      candidate: weigh(pair.candidate),
+      references: pair.references.map(weigh),
+      layers,
+      explain: false,
+    }));
+    checkCosts(items);
+    const { results, queueMs, runMs } = await backend.score(items, {
+      signal: call.signal,
+      deadline: call.deadline,
+      place,
+    });
+    return {
+      results: request.pairs.map((pair, i) => {
+        const raw = scoresOf(results[i]);
+        const final = raw.map((layerScore, j) => rescaled(layerScore, layers[j], options, defaults));
+        const sentences = [pair.candidate, ...pair.references].map((text) => token(tokens, text));
+        return {
+          score: final[options.allLayers ? options.layer : 0],
+          candidateTokens: sentences[0].ids.length,
+          referenceTokens: sentences.slice(1).map(({ ids }) => ids.length),
+          truncated: sentences.some(({ truncated }) => truncated),
+          layers: options.allLayers ? final : [],
+        };
+      }),
+      hash: hashOf(facts, defaults, options),
+      model: defaults.name,
+      weights: weightsRef(facts),
+      timing: { tokenizeMs, queueMs, modelMs: runMs },
+    };
+  });
 }
 
 async function explain(
@@ -216,46 +220,46 @@ async function explain(
     "is true; accepted: false, one matrix is of one layer",
   );
   checkOptions(check, options, facts, defaults);
-  backend.assertRoom(1, call);
-
-  const tokens = await tokenizeAll(backend, [candidate, reference, ...options.idfCorpus], options, call);
-  const weigh = weighting(facts, options, tokens, [reference]);
-  const item = {
-    candidate: weigh(candidate),
-    references: [weigh(reference)],
-    layers: [options.layer],
-    explain: true,
-  };
-  const ids = Int32Array.of(...item.candidate.ids, ...item.references[0].ids);
-  const [{ results }, texts] = await Promise.all([
-    backend.score([item], call),
-    backend.decodeTokens({ ids }, call),
-  ]);
-  const [raw] = scoresOf(results[0]);
-  const explanation = (results[0] as { explanation: Explanation }).explanation;
-  const candidateLength = item.candidate.ids.length;
-  return {
-    candidateTokens: explainedTokens(
-      item.candidate,
-      texts.slice(0, candidateLength),
-      explanation.candidateMatch,
-      explanation.candidateBest,
-    ),
-    referenceTokens: explainedTokens(
-      item.references[0],
-      texts.slice(candidateLength),
-      explanation.referenceMatch,
-      explanation.referenceBest,
-    ),
-    similarity: {
-      elementType: ElementType.FLOAT32,
-      shape: [BigInt(candidateLength), BigInt(item.references[0].ids.length)],
-      data: littleEndian(explanation.similarity),
-    },
-    score: rescaled(raw, options.layer, options, defaults),
-    hash: hashOf(facts, defaults, options),
-    weights: weightsRef(facts),
-  };
+  return holding(backend.reserve(1, call), async (place) => {
+    const tokens = await tokenizeAll(backend, [candidate, reference, ...options.idfCorpus], options, call);
+    const weigh = weighting(facts, options, tokens, [reference]);
+    const item = {
+      candidate: weigh(candidate),
+      references: [weigh(reference)],
+      layers: [options.layer],
+      explain: true,
+    };
+    const ids = Int32Array.of(...item.candidate.ids, ...item.references[0].ids);
+    const [{ results }, texts] = await Promise.all([
+      backend.score([item], { signal: call.signal, deadline: call.deadline, place }),
+      backend.decodeTokens({ ids }, call),
+    ]);
+    const [raw] = scoresOf(results[0]);
+    const explanation = (results[0] as { explanation: Explanation }).explanation;
+    const candidateLength = item.candidate.ids.length;
+    return {
+      candidateTokens: explainedTokens(
+        item.candidate,
+        texts.slice(0, candidateLength),
+        explanation.candidateMatch,
+        explanation.candidateBest,
+      ),
+      referenceTokens: explainedTokens(
+        item.references[0],
+        texts.slice(candidateLength),
+        explanation.referenceMatch,
+        explanation.referenceBest,
+      ),
+      similarity: {
+        elementType: ElementType.FLOAT32,
+        shape: [BigInt(candidateLength), BigInt(item.references[0].ids.length)],
+        data: littleEndian(explanation.similarity),
+      },
+      score: rescaled(raw, options.layer, options, defaults),
+      hash: hashOf(facts, defaults, options),
+      weights: weightsRef(facts),
+    };
+  });
 }
 
 function checkPairs(check: Validator, { pairs }: ScoreRequest): void {

@@ -4,7 +4,7 @@
  */
 import { availableParallelism } from "node:os";
 import { runsEnvironment } from "../../lib/engine/run-queue.js";
-import { Batcher, type SubmitOptions } from "../../lib/rpc/admission.js";
+import { Batcher, type Reservation, type SubmitOptions } from "../../lib/rpc/admission.js";
 import { NotReadyError } from "../../lib/rpc/errors.js";
 import type { Logger } from "../../lib/rpc/log.js";
 import { ModelHost } from "../../lib/rpc/model-host.js";
@@ -67,8 +67,8 @@ export class RewardModel implements RewardBackend {
     return facts;
   }
 
-  assertRoom(rows: number, { deadline }: SubmitOptions): void {
-    this.#batcher.assertRoom(rows, 0, deadline);
+  reserve(rows: number, { deadline }: SubmitOptions): Reservation {
+    return this.#batcher.reserve(rows, deadline);
   }
 
   tokenize: RewardBackend["tokenize"] = (call, options) => this.#host.call("tokenize", call, options);

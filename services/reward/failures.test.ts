@@ -28,7 +28,7 @@ const FACTS: ClassifierFacts = {
 /** A backend whose logits are the text's length and 0. */
 const WORKING: RewardBackend = {
   facts: () => FACTS,
-  assertRoom: () => {},
+  reserve: () => ({ release() {} }),
   tokenize: async ({ texts }) =>
     texts.map(({ text }) => ({
       ids: new Int32Array(text.length),
@@ -101,7 +101,7 @@ describe("reward service, when the model fails", () => {
   it("answers RESOURCE_EXHAUSTED with a delay when the queue is full, before it tokenizes", async () => {
     let tokenized = false;
     const error = await errorOf({
-      assertRoom: () => {
+      reserve: () => {
         throw new QueueFullError("the queue is full", 250);
       },
       tokenize: async () => {

@@ -11,7 +11,7 @@ import {
   type TextScoreSchema,
 } from "../../lib/api/gen/rlhf/reward/v1/reward_pb.js";
 import type { ServerInfoSchema } from "../../lib/api/gen/rlhf/types/v1/types_pb.js";
-import type { Batched } from "../../lib/rpc/admission.js";
+import { type Batched, holding, type Reservation, type SubmitOptions } from "../../lib/rpc/admission.js";
 import { KitError } from "../../lib/rpc/errors.js";
 import { implement, type ServiceImplementation } from "../../lib/rpc/implement.js";
 import { Validator } from "../../lib/rpc/validate.js";
@@ -35,11 +35,11 @@ export interface CallOptions {
 export interface RewardBackend {
   /** What the model is. Throws NOT_READY while it loads. */
   facts(): ClassifierFacts;
-  /** Throws QUEUE_FULL where this many more rows would not be accepted, or would wait too long for the deadline. */
-  assertRoom(rows: number, options: CallOptions): void;
+  /** Keeps places in the queue. Throws QUEUE_FULL where this many more rows would not be accepted, or would wait too long for the deadline. */
+  reserve(rows: number, options: CallOptions): Reservation;
   tokenize(call: TokenizeCall, options: CallOptions): Promise<TokenizedText[]>;
   /** Logits of each row, computed together with rows of other calls. */
-  logits(rows: readonly TokenizedText[], options: CallOptions): Promise<Batched<Float32Array>>;
+  logits(rows: readonly TokenizedText[], options: SubmitOptions): Promise<Batched<Float32Array>>;
 }
 
 /** What the server was started with. */
@@ -100,23 +100,27 @@ async function score(
     );
   }
   const { label, scoreFunction } = checkRequest(request, facts, defaults);
-  backend.assertRoom(request.texts.length, call);
+  return holding(backend.reserve(request.texts.length, call), async (place) => {
+    const started = performance.now();
+    const texts = toTexts(request);
+    const rows = await backend.tokenize({ texts, truncate: request.truncate ?? false }, call);
+    const tokenizeMs = performance.now() - started;
+    checkLengths(rows, facts.maxTokens);
 
-  const started = performance.now();
-  const texts = toTexts(request);
-  const rows = await backend.tokenize({ texts, truncate: request.truncate ?? false }, call);
-  const tokenizeMs = performance.now() - started;
-  checkLengths(rows, facts.maxTokens);
-
-  const { results, queueMs, runMs } = await backend.logits(rows, call);
-  return {
-    results: results.map((logits, i) => textScore(i, rows[i], logits, facts, label, scoreFunction)),
-    model: name,
-    weights: weightsRef(facts),
-    function: TO_PROTO[scoreFunction],
-    label: facts.labels[label],
-    timing: { tokenizeMs, queueMs, modelMs: runMs },
-  };
+    const { results, queueMs, runMs } = await backend.logits(rows, {
+      signal: call.signal,
+      deadline: call.deadline,
+      place,
+    });
+    return {
+      results: results.map((logits, i) => textScore(i, rows[i], logits, facts, label, scoreFunction)),
+      model: name,
+      weights: weightsRef(facts),
+      function: TO_PROTO[scoreFunction],
+      label: facts.labels[label],
+      timing: { tokenizeMs, queueMs, modelMs: runMs },
+    };
+  });
 }
 
 /** Refuses what cannot be scored, with the path of every wrong field. */

@@ -16,10 +16,10 @@ const HEAP_NOISE = 2_000_000;
 /** Bytes that live objects may grow by with each call: latency histograms and the like fill slowly. */
 const HEAP_PER_CALL = 100;
 /** Bytes of resident memory that come and go: pages that the allocator keeps. */
-const RSS_NOISE = 24e6;
+const RSS_NOISE = 48e6;
 const RSS_PER_CALL = 1000;
 /** Tensors and native values that come and go: the cache that a policy keeps for the next request has the form of the last one. */
-const TENSOR_NOISE = 16;
+const TENSOR_NOISE = 64;
 /** Handles and files that come and go: connections that are being closed. */
 const HANDLE_NOISE = 6;
 

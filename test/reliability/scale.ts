@@ -13,6 +13,12 @@ export interface Scale {
     readonly loadMs: number;
     /** Deadline of each call. */
     readonly deadlineMs: number;
+    /** Size of the models: what a refusal costs must be little beside what a call costs, as it is with models that people serve. */
+    readonly model: { readonly layers: number; readonly width: number };
+    /** Least goodput, as a share of the peak. */
+    readonly goodput: number;
+    /** By how much bounds of time are stretched: a few seconds on a machine that runs other tests too have a coarse 99th percentile. */
+    readonly slack: number;
   };
   readonly cancellations: number;
   readonly swaps: number;
@@ -32,7 +38,14 @@ export interface Scale {
 
 const FULL: Scale = {
   full: true,
-  overload: { peakMs: 8000, loadMs: 60_000, deadlineMs: 10_000 },
+  overload: {
+    peakMs: 8000,
+    loadMs: 60_000,
+    deadlineMs: 10_000,
+    model: { layers: 6, width: 384 },
+    goodput: 0.9,
+    slack: 1,
+  },
   cancellations: 1000,
   swaps: 200,
   kills: 20,
@@ -42,7 +55,14 @@ const FULL: Scale = {
 
 const SHORT: Scale = {
   full: false,
-  overload: { peakMs: 2000, loadMs: 6000, deadlineMs: 3000 },
+  overload: {
+    peakMs: 2500,
+    loadMs: 6000,
+    deadlineMs: 3000,
+    model: { layers: 4, width: 256 },
+    goodput: 0.7,
+    slack: 4,
+  },
   cancellations: 100,
   swaps: 20,
   kills: 2,
