@@ -280,6 +280,9 @@ describe("a client", () => {
       about(await remaining({ deadlineMs: 9000 }), 9000);
       about(await remaining({ deadline: Date.now() + 5000 }), 5000);
       about(await remaining({ deadlineMs: 1e15 }), 24 * 3600 * 1000);
+      const bound = connect((await serve()).address, { deadlineMs: 60_000, deadline: Date.now() + 4000 });
+      about((await bound.echo({})).remainingMs ?? Number.NaN, 4000);
+      about((await bound.echo({}, { deadlineMs: 2500 })).remainingMs ?? Number.NaN, 2500);
     });
 
     it("passes on the deadline and the cancellation of the call it serves", async () => {

@@ -38,6 +38,8 @@ import { type ClientTls, clientCredentials } from "./tls.js";
 export interface ClientOptions {
   /** Deadline of a call that names none, in milliseconds. */
   deadlineMs: number;
+  /** When every call ends at the latest, in epoch milliseconds: for a client that serves one call. Default: never. */
+  deadline?: number | undefined;
   /** TLS; `{}` trusts the authorities that Node.js does. Default: plaintext. */
   tls?: ClientTls | undefined;
   /** Bearer token, or a function that gives the current one. Never sent in the clear to another machine. */
@@ -337,7 +339,8 @@ class Caller {
     const { parent } = options;
     const now = Date.now();
     const own = now + Math.min(options.deadlineMs ?? this.options.deadlineMs, longestDeadlineMs);
-    const deadline = Math.min(own, options.deadline ?? own, parent?.deadline ?? own);
+    const latest = this.options.deadline ?? own;
+    const deadline = Math.min(own, latest, options.deadline ?? own, parent?.deadline ?? own);
     const abort = new AbortController();
     setMaxListeners(0, abort.signal);
     const sources = [options.signal, parent?.signal].filter((signal) => signal !== undefined);

@@ -106,6 +106,7 @@ export function trainerService(
           seed: request.seed === undefined ? undefined : Number(request.seed),
           config: request.config,
           signal: ctx.signal,
+          deadline: ctx.deadline,
         };
         const compared = await evaluator.evaluate(request.runId, options).catch((error) => {
           throw namedFields(error);

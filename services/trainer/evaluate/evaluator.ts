@@ -36,6 +36,8 @@ export interface EvaluateOptions {
   /** Run file with other servers. */
   readonly config?: string | undefined;
   readonly signal: AbortSignal;
+  /** Epoch milliseconds. */
+  readonly deadline?: number | undefined;
 }
 
 /** A comparison and the files it was written to. */
@@ -72,7 +74,7 @@ export class Evaluator {
     const config =
       options.config === undefined ? kept : (parseRunConfig(options.config, directory) as PpoRunConfig);
     checkResumeConfig(kept, config);
-    const servers = new RunServers(config);
+    const servers = new RunServers(config, options.deadline);
     try {
       // a trace of its own, which the run keeps; who asked for it is a link away
       const asked = [injectTraceparent()];

@@ -33,10 +33,17 @@ const FUNCTIONS = {
   sigmoid: ScoreFunction.SIGMOID,
 } as const;
 
-/** Client options for servers of a run file. The token file is read at each call, so that a token can be renewed. */
-export function connectionOptions({ tokenFile, tls }: Connection, deadlineMs: number): ClientOptions {
+/**
+ * Client options for servers of a run file. The token file is read at each call, so that a token can be renewed. `deadlineMs` is that of
+ * one call; none outlives `deadline` (epoch milliseconds).
+ */
+export function connectionOptions(
+  { tokenFile, tls }: Connection,
+  deadlineMs: number,
+  deadline?: number,
+): ClientOptions {
   return {
-    deadlineMs,
+    ...{ deadlineMs, deadline },
     ...(tls ? { tls: { caFile: tls.ca, certFile: tls.cert, keyFile: tls.key } } : {}),
     ...(tokenFile ? { token: () => readFileSync(tokenFile, "utf8").trim() } : {}),
     retry: false, // the run's own rule retries, and says so
@@ -46,14 +53,16 @@ export function connectionOptions({ tokenFile, tls }: Connection, deadlineMs: nu
 /** Clients of a run's reward and BERTScore servers. */
 export class ScorerClients implements Scorers {
   readonly #scoreMs: number;
+  readonly #deadline: number | undefined;
   readonly #reward = new Map<string, Client<(typeof RewardService)["method"]>>();
   readonly #bertscore = new Map<string, Client<(typeof BertScoreService)["method"]>>();
   /** Most items of one call, by client. */
   readonly #most = new WeakMap<object, number>();
 
-  /** `scoreMs` is the deadline of one call in milliseconds. */
-  constructor(scoreMs: number) {
+  /** `scoreMs` is the deadline of one call in milliseconds; none outlives `deadline` (epoch milliseconds). */
+  constructor(scoreMs: number, deadline?: number) {
     this.#scoreMs = scoreMs;
+    this.#deadline = deadline;
   }
 
   /** Client of these reward servers; closed with the others. */
@@ -133,7 +142,7 @@ export class ScorerClients implements Scorers {
 
   #clientOf<C>(clients: Map<string, C>, group: ScorerGroup, create: (options: ClientOptions) => C): C {
     const key = JSON.stringify([group.addresses, group.tokenFile, group.tls]);
-    const client = clients.get(key) ?? create(connectionOptions(group, this.#scoreMs));
+    const client = clients.get(key) ?? create(connectionOptions(group, this.#scoreMs, this.#deadline));
     clients.set(key, client);
     return client;
   }

@@ -96,9 +96,10 @@ export class RunServers extends ScorerClients {
   readonly policies: readonly PolicyMember[];
   readonly references: readonly PolicyMember[];
 
-  constructor({ servers, timeouts }: Pick<PpoRunConfig, "servers" | "timeouts">) {
-    super(timeouts.scoreMs);
-    const options = connectionOptions(servers, timeouts.generateMs);
+  /** Clients for a run, or for one call with a deadline (epoch milliseconds) that none of theirs may outlive. */
+  constructor({ servers, timeouts }: Pick<PpoRunConfig, "servers" | "timeouts">, deadline?: number) {
+    super(timeouts.scoreMs, deadline);
+    const options = connectionOptions(servers, timeouts.generateMs, deadline);
     const member = (address: string): PolicyMember => ({
       address,
       client: createClient(PolicyService, address, options),
