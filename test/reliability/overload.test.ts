@@ -64,13 +64,13 @@ const SUBJECTS: readonly Subject[] = [
         return frameOf(
           encodeMessage(GenerateRequestSchema, {
             prompts: [{ input: { case: "tokens", value: { ids } } }],
-            options: { maxNewTokens: 24, doSample: true, ignoreEos: true },
+            options: { maxNewTokens: scale.overload.newTokens, doSample: true, ignoreEos: true },
             seed: BigInt(i),
           }),
         );
       });
     },
-    callers: 96,
+    callers: 80,
   },
 ];
 

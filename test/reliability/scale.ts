@@ -15,6 +15,8 @@ export interface Scale {
     readonly deadlineMs: number;
     /** Size of the models: what a refusal costs must be little beside what a call costs, as it is with models that people serve. */
     readonly model: { readonly layers: number; readonly width: number };
+    /** Tokens that a call generates. */
+    readonly newTokens: number;
     /** Least goodput, as a share of the peak. */
     readonly goodput: number;
     /** By how much bounds of time are stretched: a few seconds on a machine that runs other tests too have a coarse 99th percentile. */
@@ -43,6 +45,7 @@ const FULL: Scale = {
     loadMs: 60_000,
     deadlineMs: 10_000,
     model: { layers: 6, width: 384 },
+    newTokens: 60,
     goodput: 0.9,
     slack: 1,
   },
@@ -60,6 +63,7 @@ const SHORT: Scale = {
     loadMs: 6000,
     deadlineMs: 3000,
     model: { layers: 4, width: 256 },
+    newTokens: 24,
     goodput: 0.7,
     slack: 4,
   },
