@@ -15,7 +15,10 @@ import { type ServiceProcess, startService } from "../../lib/rpc/testing/service
 import { until } from "../../lib/rpc/testing/until.js";
 import { findNatsServer, openWeightsBus, startNatsServer, type WeightsBus } from "../../lib/weights/index.js";
 import { PolicyHost } from "./backend.js";
-import type { GenerateCall, GenerateReply, WorkerConfig } from "./protocol.js";
+import type { PolicyModel } from "./model/policy-model.js";
+import { WeightStore } from "./model/weight-store.js";
+import { WeightsManager } from "./model/weights-manager.js";
+import type { GenerateCall, GenerateReply, WeightsStatus, WorkerConfig } from "./protocol.js";
 import { EXPECTED, GOLDEN, idsOf, TestPolicy, versionedCheckpoint, versionedWeights } from "./testing.js";
 
 const MAIN = new URL("./main.js", import.meta.url);
@@ -339,6 +342,24 @@ describe("the worker of a policy server", function () {
       host.generate({ ...CALL, options: { maxNewTokens: 4 } }, {}),
     );
     assert.equal((await Promise.all(calls)).length, 8);
+  });
+
+  it("says which weights it holds, also once the last request on older ones has ended", () => {
+    const store = new WeightStore();
+    const said: number[][] = [];
+    const note = ({ held }: WeightsStatus) => said.push(held.map(({ version }) => version));
+    const manager = new WeightsManager({} as PolicyModel, store, false, note);
+    store.swap({ version: 1, digest: "one", tensors: new Map() });
+    const request = store.acquire();
+    store.swap({ version: 2, digest: "two", tensors: new Map() });
+    assert.deepEqual(
+      manager.status().held.map(({ version }) => version),
+      [2, 1],
+    );
+    request.release();
+    assert.deepEqual(said, [[2]]);
+    store.close();
+    assert.deepEqual(said, [[2]], "nothing is said of what ends");
   });
 
   it("answers on one version each while requests, cancellations and swaps come at random", async () => {

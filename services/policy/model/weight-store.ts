@@ -88,10 +88,16 @@ export class WeightStore {
   readonly #keep: number;
   readonly #maxHeld: number;
   #waiting: (() => void)[] = [];
+  #freed: () => void = () => {};
 
   constructor({ keepVersions = 0, maxHeld = 3 }: WeightStoreOptions = {}) {
     this.#keep = keepVersions;
     this.#maxHeld = Math.max(maxHeld, keepVersions + 2);
+  }
+
+  /** Calls `listener` whenever a set has left memory, except at the end of the store. */
+  onFreed(listener: () => void): void {
+    this.#freed = listener;
   }
 
   /** The set that new requests get. Throws before the first `swap`. */
@@ -195,5 +201,6 @@ export class WeightStore {
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const wake of waiting) wake();
+    if (this.#serving) this.#freed();
   }
 }

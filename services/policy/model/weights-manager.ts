@@ -31,7 +31,10 @@ export class WeightsManager {
     private readonly pinned: boolean,
     /** Called after each change of the status. */
     private readonly changed: (status: WeightsStatus) => void,
-  ) {}
+  ) {
+    // the last request on earlier weights may end long after the change
+    store.onFreed(() => changed(this.status()));
+  }
 
   status(): WeightsStatus {
     const { version, digest } = this.store.serving;
