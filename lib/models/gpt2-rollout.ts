@@ -3,17 +3,9 @@
  * (many tokens a row, nothing cached) and decode steps (one token a row). Rows may have different lengths; prompts are
  * padded on the right, what lies beyond a row's length is never read, so each row equals its result alone.
  */
-import { concat, Graph, groupQueryAttention, linear, range, scatterNd, type Tensor } from "../graph/index.js";
+import { concat, Graph, groupQueryAttention, range, scatterNd, type Tensor } from "../graph/index.js";
 import type { Gpt2Config } from "./config.js";
-import {
-  attend,
-  attentionScale,
-  gpt2Layers,
-  gpt2Logits,
-  type Projection,
-  projectByColumns,
-  splitHeads,
-} from "./gpt2.js";
+import { attend, attentionScale, gpt2Layers, gpt2Logits, splitHeads } from "./gpt2.js";
 import { selectRows } from "./gpt2-scoring.js";
 
 /**
@@ -22,12 +14,6 @@ import { selectRows } from "./gpt2-scoring.js";
  * engine has and any width suits; cost follows the cache's capacity.
  */
 export type RolloutAttention = "kernel" | "masked";
-
-/** How the graph multiplies by weights: `columns` is faster for steps of at least `COLUMN_ROWS` rows on a CPU. */
-export type RolloutProducts = "rows" | "columns";
-
-/** Rows of a step from which on products by columns pay. */
-export const COLUMN_ROWS = 24;
 
 /** The faster attention that a device has for this model. */
 export function rolloutAttention(config: Gpt2Config, device: "cpu" | "cuda" | "webgpu"): RolloutAttention {
@@ -53,12 +39,7 @@ export function presentName(layer: number, kind: "key" | "value"): string {
  * `present.{i}.value`, to be bound to the past's own memory.
  * Either all rows bring one token each, or all are prompts with nothing cached.
  */
-export function gpt2RolloutGraph(
-  config: Gpt2Config,
-  attention = rolloutAttention(config, "cpu"),
-  products: RolloutProducts = "rows",
-): Graph {
-  const project: Projection = products === "columns" ? projectByColumns : linear;
+export function gpt2RolloutGraph(config: Gpt2Config, attention = rolloutAttention(config, "cpu")): Graph {
   const graph = new Graph("gpt2-rollout");
   const inputIds = graph.input("input_ids", "int64", ["batch", "time"]);
   const positionIds = graph.input("position_ids", "int64", ["batch", "time"]);
@@ -70,7 +51,7 @@ export function gpt2RolloutGraph(
     return graph.input(cacheName(layer, kind), "float32", ["batch", config.heads, "cache", d]);
   };
 
-  const attendToCache = (qkv: Tensor, layer: number) => {
+  const states = gpt2Layers(config, { inputIds, positionIds }, (qkv, layer) => {
     const past = { key: cache(layer, "key"), value: cache(layer, "value") };
     const step =
       attention === "masked"
@@ -79,9 +60,8 @@ export function gpt2RolloutGraph(
     graph.output(presentName(layer, "key"), step.key);
     graph.output(presentName(layer, "value"), step.value);
     return step.output;
-  };
-  const states = gpt2Layers(config, { inputIds, positionIds }, attendToCache, project);
-  const logits = gpt2Logits(config, selectRows(config, states[config.layers], last), project);
+  });
+  const logits = gpt2Logits(config, selectRows(config, states[config.layers], last));
   graph.output("logits", logits);
   graph.output("logprobs", logits.logSoftmax(-1));
   return graph;

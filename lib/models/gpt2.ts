@@ -24,20 +24,6 @@ export interface Gpt2Inputs {
 /** Attention of one block: queries, keys and values side by side, [B, T, 3·D] → [B, T, D]. */
 export type Gpt2Attention = (qkv: Tensor, layer: number) => Tensor;
 
-/** x · W + b, as `linear`: however it is computed. */
-export type Projection = typeof linear;
-
-/**
- * x · W + b as (Wᵀ · xᵀ)ᵀ. Weights are inputs of the graph, and a product packs its right factor anew in every run; of a step of some
- * dozens of rows that is half the work. Here the right factor is x. How a row is rounded then depends on how many rows there are.
- */
-export const projectByColumns: Projection = (x, weight, bias, { transB = false } = {}) => {
-  const rows = x.reshape([1, -1, x.dim(-1)]); // with an axis more, since the engine would undo a transposed Gemm
-  const y = matmul(weight, rows, { transA: !transB, transB: true }).transpose([0, 2, 1]); // [1, rows, out]
-  const shaped = y.reshape([...x.shape.slice(0, -1), y.dim(-1)]);
-  return bias ? shaped.add(bias) : shaped;
-};
-
 /** Added to the score of a key that a query must not see; −∞ would give NaN in a row that sees nothing. */
 const LOWEST = -3.4028234663852886e38;
 
@@ -56,26 +42,21 @@ export function gpt2States(config: Gpt2Config, inputs: Gpt2Inputs): Tensor[] {
   return gpt2Layers(config, inputs, (qkv, layer) => denseAttention(config, qkv, layer, bias));
 }
 
-/** As `gpt2States`, with the caller's attention and way to multiply by weights. */
-export function gpt2Layers(
-  config: Gpt2Config,
-  inputs: Gpt2Inputs,
-  attention: Gpt2Attention,
-  project: Projection = linear,
-): Tensor[] {
+/** As `gpt2States`, with the caller's attention. */
+export function gpt2Layers(config: Gpt2Config, inputs: Gpt2Inputs, attention: Gpt2Attention): Tensor[] {
   const states = [embeddings(config, inputs)];
   for (let layer = 0; layer < config.layers; layer++) {
-    states.push(block(config, layer, states[layer], attention, project));
+    states.push(block(config, layer, states[layer], attention));
   }
   states[config.layers] = norm(config, "transformer.ln_f", states[config.layers]);
   return states;
 }
 
 /** Logits of the next token: hidden [..., D] → [..., V], by the embedding itself unless the config unties them. */
-export function gpt2Logits(config: Gpt2Config, hidden: Tensor, project: Projection = linear): Tensor {
+export function gpt2Logits(config: Gpt2Config, hidden: Tensor): Tensor {
   const name = gpt2OutputName(config);
   const weight = hidden.graph.parameter(name, [config.vocabSize, config.hiddenSize]);
-  return project(hidden, weight, undefined, { transB: true });
+  return matmul(hidden, weight, { transB: true });
 }
 
 /** Name of the output layer's weight [V, D]. */
@@ -137,25 +118,20 @@ function embeddings(config: Gpt2Config, { inputIds, positionIds }: Gpt2Inputs): 
 }
 
 /** One pre-LayerNorm block. */
-function block(
-  config: Gpt2Config,
-  layer: number,
-  x: Tensor,
-  attention: Gpt2Attention,
-  project: Projection,
-): Tensor {
+function block(config: Gpt2Config, layer: number, x: Tensor, attention: Gpt2Attention): Tensor {
   const { hiddenSize, innerSize } = config;
-  const conv1d = (name: string, from: Tensor, out: number) => {
-    // W [in, out]: GPT-2's Conv1D is the transpose of a Linear
-    const weight = from.graph.parameter(`${name}.weight`, [Number(from.dim(-1)), out]);
-    return project(from, weight, from.graph.parameter(`${name}.bias`, [out]));
-  };
   const base = `transformer.h.${layer}`;
   const qkv = conv1d(`${base}.attn.c_attn`, norm(config, `${base}.ln_1`, x), 3 * hiddenSize);
   const attended = conv1d(`${base}.attn.c_proj`, attention(qkv, layer), hiddenSize);
   const y = x.add(attended);
   const inner = conv1d(`${base}.mlp.c_fc`, norm(config, `${base}.ln_2`, y), innerSize);
   return y.add(conv1d(`${base}.mlp.c_proj`, activation(config.activation, inner), hiddenSize));
+}
+
+/** x·W + b with W [in, out] under `name`.weight: GPT-2's Conv1D, the transpose of a Linear. */
+function conv1d(name: string, x: Tensor, out: number): Tensor {
+  const weight = x.graph.parameter(`${name}.weight`, [Number(x.dim(-1)), out]);
+  return linear(x, weight, x.graph.parameter(`${name}.bias`, [out]));
 }
 
 function norm(config: Gpt2Config, name: string, x: Tensor): Tensor {

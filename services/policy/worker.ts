@@ -61,7 +61,6 @@ async function load(config: WorkerConfig, worker: WorkerControl) {
   const { model, checkpoint } = await PolicyModel.load({
     model: config.model,
     device: config.device,
-    batchInvariant: config.decoder.batchInvariant,
     ...(config.threads !== undefined && { intraOpThreads: config.threads }),
   });
   const bounds = { vocabSize: model.vocabSize, maxTokens: model.facts.maxTokens };

@@ -1,12 +1,6 @@
 import assert from "node:assert/strict";
 import type { Engine, EngineTensor, Program } from "../../engine/types.js";
-import {
-  cacheName,
-  gpt2RolloutGraph,
-  presentName,
-  type RolloutProducts,
-  rolloutAttention,
-} from "../gpt2-rollout.js";
+import { cacheName, gpt2RolloutGraph, presentName, rolloutAttention } from "../gpt2-rollout.js";
 import { assertClose, ruleConfig, ruleModel, type TinyModel } from "./test-support.js";
 
 /** A rollout graph with a cache of its own, driven by plain arrays. */
@@ -31,14 +25,9 @@ class Rollout {
     }
   }
 
-  static async create(
-    model: TinyModel,
-    attention: "kernel" | "masked",
-    rows: number,
-    products: RolloutProducts = "rows",
-  ) {
-    const program = await model.engine.compile(gpt2RolloutGraph(model.config, attention, products));
-    return new Rollout(model, program, rows, 16);
+  static async create(model: TinyModel, attention: "kernel" | "masked", rows: number, cacheLength = 16) {
+    const program = await model.engine.compile(gpt2RolloutGraph(model.config, attention));
+    return new Rollout(model, program, rows, cacheLength);
   }
 
   /** One run: `ids[r]` are the new tokens of row r after `past[r]` cached ones. Logits of each row's last token. */
@@ -206,18 +195,6 @@ for (const attention of ["kernel", "masked"] as const) {
       );
       one.release();
       other.release();
-    });
-
-    it("products by columns agree with those by rows", async () => {
-      const [byColumns, byRows] = [
-        await Rollout.create(model, attention, PROMPTS.length, "columns"),
-        await Rollout.create(model, attention, PROMPTS.length),
-      ];
-      const [columns, rows] = [await greedy(byColumns, PROMPTS, 6), await greedy(byRows, PROMPTS, 6)];
-      assert.deepEqual(columns.rows, rows.rows);
-      assertClose(flat(columns.logits), flat(rows.logits), 1e-6);
-      byColumns.release();
-      byRows.release();
     });
 
     it("steps equal a run over the whole row, whatever the scaling of attention", async () => {

@@ -14,7 +14,7 @@ import {
 } from "../../../lib/engine/index.js";
 import { type Gpt2Config, parseModelConfig } from "../../../lib/models/config.js";
 import { ModelConfigError } from "../../../lib/models/errors.js";
-import { COLUMN_ROWS, gpt2RolloutGraph, rolloutAttention } from "../../../lib/models/gpt2-rollout.js";
+import { gpt2RolloutGraph, rolloutAttention } from "../../../lib/models/gpt2-rollout.js";
 import { type Gpt2ScoringOptions, gpt2ScoringGraph } from "../../../lib/models/gpt2-scoring.js";
 import { type ParameterSpec, parameterCount, parameterSpecs } from "../../../lib/models/parameters.js";
 import { isHostMemory } from "./host-memory.js";
@@ -67,8 +67,6 @@ export interface ScoringResult {
 export interface PolicyModelOptions extends EngineOptions {
   /** Hugging Face directory. */
   readonly model: string;
-  /** True multiplies every step in the same way, however many rows it has. Default: false. */
-  readonly batchInvariant?: boolean;
 }
 
 /** Facts about the architecture, which no weights change. */
@@ -95,12 +93,10 @@ export class PolicyModel {
     readonly specs: readonly ParameterSpec[],
     readonly facts: PolicyModelFacts,
     private readonly rollout: Program,
-    /** For steps of many rows, where there is a faster form of them. */
-    private readonly wideStep: Program | undefined,
   ) {}
 
   /** Loads a directory. Throws CheckpointError or ModelConfigError naming what is wrong with it. */
-  static async load({ model, batchInvariant = false, ...engineOptions }: PolicyModelOptions): Promise<{
+  static async load({ model, ...engineOptions }: PolicyModelOptions): Promise<{
     model: PolicyModel;
     checkpoint: Checkpoint;
   }> {
@@ -109,12 +105,7 @@ export class PolicyModel {
     const specs = parameterSpecs(config, "causal-lm");
     const engine = await createEngine(engineOptions);
     try {
-      const attention = rolloutAttention(config, engine.device);
-      const rollout = await engine.compile(gpt2RolloutGraph(config, attention));
-      const wide = engine.device === "cpu" && !batchInvariant;
-      const wideStep = wide
-        ? await engine.compile(gpt2RolloutGraph(config, attention, "columns"))
-        : undefined;
+      const rollout = await engine.compile(gpt2RolloutGraph(config, rolloutAttention(config, engine.device)));
       const facts: PolicyModelFacts = {
         name: basename(resolve(model)),
         family: config.modelType,
@@ -124,7 +115,7 @@ export class PolicyModel {
         device: engine.device,
         engine: engine.name,
       };
-      return { model: new PolicyModel(engine, config, specs, facts, rollout, wideStep), checkpoint };
+      return { model: new PolicyModel(engine, config, specs, facts, rollout), checkpoint };
     } catch (error) {
       await engine.close();
       throw error;
@@ -178,9 +169,8 @@ export class PolicyModel {
       longest: engine.tensor("int32", [1], Int32Array.of(past[0] === 0 ? time : Math.max(...totals))),
     };
     try {
-      const program = (time === 1 && rows >= COLUMN_ROWS && this.wideStep) || this.rollout;
-      await program.run(
-        { ...this.#weightFeeds(weights, program), ...cache.past, ...inputs },
+      await this.rollout.run(
+        { ...this.#weightFeeds(weights, this.rollout), ...cache.past, ...inputs },
         { ...cache.present, ...outputs },
       );
       const size = rows * config.vocabSize;
@@ -229,7 +219,6 @@ export class PolicyModel {
   async close(): Promise<void> {
     this.#releaseOutputs();
     this.rollout.release();
-    this.wideStep?.release();
     for (const result of await Promise.allSettled(this.#scoring.values())) {
       if (result.status === "fulfilled") result.value.release();
     }
