@@ -27,10 +27,10 @@ describe("the figures of reliability", () => {
 
   it("go between the markers of docs/reliability.md, and nothing else of it changes", () => {
     const document = readFileSync(join(packageRoot(), "docs", "reliability.md"), "utf8");
-    const once = withFigures(document, "first");
-    const twice = withFigures(once, "second");
-    assert.ok(once.includes("\n\nfirst\n\n") && !twice.includes("first"));
-    assert.equal(twice.replace("second", "first"), once);
+    const once = withFigures(document, "FIGURES ONE");
+    const twice = withFigures(once, "FIGURES TWO");
+    assert.ok(once.includes("\n\nFIGURES ONE\n\n") && !twice.includes("FIGURES ONE"));
+    assert.equal(twice.replace("FIGURES TWO", "FIGURES ONE"), once);
     assert.throws(() => withFigures("no markers", "x"), /lacks the lines/);
   });
 
