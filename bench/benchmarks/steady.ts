@@ -14,7 +14,7 @@ import { qaRows } from "../workload.js";
 /** Batches whose mean is one point of the trend: neighbours resemble each other, blocks do not. */
 const BLOCK = 10;
 
-/** Batches of the run. After 300 the heaps of the scorers were still growing into their limits, by 12 to 45 KiB a batch. */
+/** Batches of the run. Over the last 200 of 300, memory of scorers and reference grew by 12 to 45 KiB a batch: leak or filling heaps? */
 const BATCHES = 1500;
 
 /** Limits of V8 for each service. Collecting often also shows memory that native code uses longer than JavaScript holds it. */
@@ -26,7 +26,7 @@ type Memory = Map<string, number[]>;
 /** Many batches. */
 export const steady: Benchmark = {
   name: "steady",
-  title: "1500 batches of a tiny run: trend of the last 200 in time per batch and memory of each process",
+  title: `${BATCHES} batches of a tiny run: trend of the last 200 in time per batch and memory of each process`,
   models: [],
   rounds: 1,
   async run(bench) {

@@ -440,7 +440,7 @@ export class Batcher<Item, Result> {
 
   /** About the time that half of the queue takes, between 50 ms and 5 s, with jitter so that not all come back at once. */
   private retryAfterMs(): number {
-    const half = this.millisecondsOf(this.tokens) / 2;
+    const half = this.millisecondsOf(this.tokens + this.reserved.tokens) / 2;
     return Math.round(Math.min(5000, Math.max(50, half)) * (0.75 + Math.random() / 2));
   }
 }

@@ -89,6 +89,8 @@ class ObservedCall {
   readonly state: CallState;
   private readonly startedAt = performance.now();
   private readonly attributes: Record<string, string>;
+  /** What names the call in the log. */
+  private readonly names: { method: string; request_id: string; peer: string };
   private finished = false;
 
   constructor(
@@ -100,6 +102,8 @@ class ObservedCall {
     const method = path.slice(1);
     const requestId = requestIdOf(metadata);
     this.attributes = { [ATTR_RPC_SYSTEM_NAME]: "grpc", [ATTR_RPC_METHOD]: method };
+    this.names = { method, request_id: requestId, peer };
+    const { names } = this;
     let log: Logger | undefined;
     this.state = {
       method,
@@ -108,7 +112,7 @@ class ObservedCall {
       traceContext: this.traceContext(path, metadata),
       // made when it is first wanted: few calls say anything but their end
       get log() {
-        log ??= options.log.child({ method, request_id: requestId, peer });
+        log ??= options.log.child(names);
         return log;
       },
     };
@@ -146,8 +150,7 @@ class ObservedCall {
     }
     span?.end();
     context.with(state.traceContext, () => {
-      const { method, requestId, peer } = state;
-      const facts = { method, request_id: requestId, peer, status: name, ms: Math.round(seconds * 1e4) / 10 };
+      const facts = { ...this.names, status: name, ms: Math.round(seconds * 1e4) / 10 };
       if (code === status.OK) options.log.debug(facts, "call");
       else options.log.info({ ...facts, text }, "call");
     });

@@ -16,10 +16,10 @@ const HEAP_NOISE = 2_000_000;
 /** Bytes that live objects may grow by with each call: latency histograms and the like fill slowly. */
 const HEAP_PER_CALL = 100;
 /** Bytes of resident memory that come and go: pages that the allocator keeps. */
-const RSS_NOISE = 48e6;
+const RSS_NOISE = 24e6;
 const RSS_PER_CALL = 1000;
 /** Tensors and native values that come and go: the cache that a policy keeps for the next request has the form of the last one. */
-const TENSOR_NOISE = 64;
+const TENSOR_NOISE = 16;
 /** Handles and files that come and go: connections that are being closed. */
 const HANDLE_NOISE = 6;
 
@@ -33,6 +33,8 @@ export class LeakDetector {
     private readonly watched: readonly Watched[],
     /** Rounds at the beginning that do not count. */
     private readonly warmUp = 2,
+    /** Noise of resident memory in bytes and of native values, where a test's load or models are larger than the others'. */
+    private readonly noise = { resident: RSS_NOISE, tensors: TENSOR_NOISE },
   ) {}
 
   /** Takes the vitals after a round of so many calls; the processes must be idle. */
@@ -50,7 +52,9 @@ export class LeakDetector {
     const said = this.watched.map(({ name }, i) => {
       const first = counted[0]?.vitals[i] as Vitals;
       const last = counted.at(-1)?.vitals[i] as Vitals;
-      problems.push(...growth(first, last, calls).map((what) => `${name}: ${what} in ${calls} calls`));
+      problems.push(
+        ...growth(first, last, calls, this.noise).map((what) => `${name}: ${what} in ${calls} calls`),
+      );
       const change = (of: keyof Vitals) => last[of] - first[of];
       const live = signed((liveOf(last) - liveOf(first)) / 1e6, 2);
       const resident = signed(change("rss") / 1e6, 1);
@@ -64,17 +68,22 @@ export class LeakDetector {
 const liveOf = ({ heap, external }: Vitals) => heap + external;
 
 /** What grew by more than it may. */
-function growth(first: Vitals, last: Vitals, calls: number): string[] {
+function growth(
+  first: Vitals,
+  last: Vitals,
+  calls: number,
+  noise: { readonly resident: number; readonly tensors: number },
+): string[] {
   const problems: string[] = [];
   const check = (what: string, by: number, most: number) => {
     if (by > most) problems.push(`${what} grew by ${by}, at most ${Math.round(most)}`);
   };
   check("live memory", liveOf(last) - liveOf(first), HEAP_NOISE + HEAP_PER_CALL * calls);
-  check("resident memory", last.rss - first.rss, RSS_NOISE + RSS_PER_CALL * calls);
+  check("resident memory", last.rss - first.rss, noise.resident + RSS_PER_CALL * calls);
   check("handles", last.handles - first.handles, HANDLE_NOISE);
   check("open files", last.files - first.files, HANDLE_NOISE);
-  check("tensors", last.tensors - first.tensors, TENSOR_NOISE);
-  check("native values", last.values - first.values, TENSOR_NOISE);
+  check("tensors", last.tensors - first.tensors, noise.tensors);
+  check("native values", last.values - first.values, noise.tensors);
   check("tensors that nobody released", last.forgotten, 0);
   return problems;
 }

@@ -43,7 +43,8 @@ export function connectionOptions(
   deadline?: number,
 ): ClientOptions {
   return {
-    ...{ deadlineMs, deadline },
+    deadlineMs,
+    deadline,
     ...(tls ? { tls: { caFile: tls.ca, certFile: tls.cert, keyFile: tls.key } } : {}),
     ...(tokenFile ? { token: () => readFileSync(tokenFile, "utf8").trim() } : {}),
     retry: false, // the run's own rule retries, and says so
