@@ -63,10 +63,12 @@ const SUBJECTS: readonly Subject[] = [
       const random = rng();
       return Array.from({ length: 64 }, (_, i) => {
         const ids = Array.from({ length: 8 + random.int(16) }, () => random.int(900));
+        // of many lengths: rows of one length end together, in waves that make goodput a matter of where its window begins
+        const maxNewTokens = scale.overload.newTokens / 2 + random.int(scale.overload.newTokens + 1);
         return frameOf(
           encodeMessage(GenerateRequestSchema, {
             prompts: [{ input: { case: "tokens", value: { ids } } }],
-            options: { maxNewTokens: scale.overload.newTokens, doSample: true, ignoreEos: true },
+            options: { maxNewTokens, doSample: true, ignoreEos: true },
             seed: BigInt(i),
           }),
         );

@@ -15,7 +15,7 @@ export interface Scale {
     readonly deadlineMs: number;
     /** Size of the models: what a refusal costs must be little beside what a call costs, as it is with models that people serve. */
     readonly model: { readonly layers: number; readonly width: number };
-    /** Tokens that a call generates. */
+    /** Tokens that a call generates on average; half to one and a half times as many. */
     readonly newTokens: number;
     /** Least goodput, as a share of the peak. */
     readonly goodput: number;
@@ -41,7 +41,7 @@ export interface Scale {
 const FULL: Scale = {
   full: true,
   overload: {
-    peakMs: 8000,
+    peakMs: 20_000,
     loadMs: 60_000,
     deadlineMs: 10_000,
     model: { layers: 6, width: 384 },
