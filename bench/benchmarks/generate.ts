@@ -66,7 +66,7 @@ async function inProcess(bench: Bench): Promise<void> {
   const directory = bench.model("gpt2");
   const { model, checkpoint } = await PolicyModel.load({ model: directory, device, intraOpThreads: threads });
   const store = new WeightStore({});
-  store.swap({ version: 0, digest: checkpoint.digest, tensors: model.upload(checkpoint.tensors) });
+  store.swap({ version: 0, digest: checkpoint.digest, tensors: await model.upload(checkpoint.tensors) });
   const limits = {
     maxRows: 64,
     maxCacheBytes: 2 ** 32,

@@ -5,7 +5,7 @@
  */
 import { concat, Graph, groupQueryAttention, range, scatterNd, type Tensor } from "../graph/index.js";
 import type { Gpt2Config } from "./config.js";
-import { attend, attentionScale, gpt2Layers, gpt2Logits, splitHeads } from "./gpt2.js";
+import { attend, attentionScale, type Gpt2Matrices, gpt2Layers, gpt2Logits, splitHeads } from "./gpt2.js";
 import { selectRows } from "./gpt2-scoring.js";
 
 /**
@@ -14,6 +14,14 @@ import { selectRows } from "./gpt2-scoring.js";
  * engine has and any width suits; cost follows the cache's capacity.
  */
 export type RolloutAttention = "kernel" | "masked";
+
+/** How a rollout graph is built. */
+export interface Gpt2RolloutOptions {
+  /** Default `kernel` where the CPU has it for this model. */
+  readonly attention?: RolloutAttention;
+  /** How the blocks' matrices lie; default `in-out`. */
+  readonly matrices?: Gpt2Matrices;
+}
 
 /** The faster attention that a device has for this model. */
 export function rolloutAttention(config: Gpt2Config, device: "cpu" | "cuda" | "webgpu"): RolloutAttention {
@@ -39,7 +47,10 @@ export function presentName(layer: number, kind: "key" | "value"): string {
  * `present.{i}.value`, to be bound to the past's own memory.
  * Either all rows bring one token each, or all are prompts with nothing cached.
  */
-export function gpt2RolloutGraph(config: Gpt2Config, attention = rolloutAttention(config, "cpu")): Graph {
+export function gpt2RolloutGraph(
+  config: Gpt2Config,
+  { attention = rolloutAttention(config, "cpu"), matrices }: Gpt2RolloutOptions = {},
+): Graph {
   const graph = new Graph("gpt2-rollout");
   const inputIds = graph.input("input_ids", "int64", ["batch", "time"]);
   const positionIds = graph.input("position_ids", "int64", ["batch", "time"]);
@@ -51,7 +62,7 @@ export function gpt2RolloutGraph(config: Gpt2Config, attention = rolloutAttentio
     return graph.input(cacheName(layer, kind), "float32", ["batch", config.heads, "cache", d]);
   };
 
-  const states = gpt2Layers(config, { inputIds, positionIds }, (qkv, layer) => {
+  const states = gpt2Layers(config, { inputIds, positionIds, matrices }, (qkv, layer) => {
     const past = { key: cache(layer, "key"), value: cache(layer, "value") };
     const step =
       attention === "masked"

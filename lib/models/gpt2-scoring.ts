@@ -4,7 +4,7 @@
  */
 import { Graph, gather, type Tensor, tokenLogprobs } from "../graph/index.js";
 import type { Gpt2Config } from "./config.js";
-import { gpt2Hidden, gpt2Logits, valueHead } from "./gpt2.js";
+import { type Gpt2Matrices, gpt2Hidden, gpt2Logits, valueHead } from "./gpt2.js";
 
 /** What a scoring graph gives besides log-probabilities. */
 export interface Gpt2ScoringOptions {
@@ -14,6 +14,8 @@ export interface Gpt2ScoringOptions {
   readonly distribution?: boolean;
   /** The value head's estimate; needs its weights. */
   readonly values?: boolean;
+  /** How the blocks' matrices lie; default `in-out`. */
+  readonly matrices?: Gpt2Matrices;
 }
 
 /**
@@ -27,7 +29,8 @@ export function gpt2ScoringGraph(config: Gpt2Config, options: Gpt2ScoringOptions
   const inputIds = graph.input("input_ids", "int64", ["batch", "time"]);
   const places = graph.input("places", "int64", ["count"]);
   const targets = graph.input("targets", "int64", ["count"]);
-  const hidden = selectRows(config, gpt2Hidden(config, { inputIds }), places); // [count, D]
+  const states = gpt2Hidden(config, { inputIds, matrices: options.matrices });
+  const hidden = selectRows(config, states, places); // [count, D]
   const logits = gpt2Logits(config, hidden);
   if (options.entropy || options.distribution) {
     const logp = logits.logSoftmax(-1);

@@ -19,6 +19,20 @@ export interface Gpt2Inputs {
    * are padded on the right only: there causality already hides padding from every token.
    */
   readonly attentionBias?: Tensor;
+  /**
+   * How the blocks' matrices lie: `in-out` as in checkpoints (default); `out-in` as transposed copies, which are parameters named by
+   * `gpt2TransposedName`. A product of few rows reads each weight once for little work, and along the rows of [out, in] it reads
+   * memory in order: 32 rows of GPT-2 small take 0.74 of the time, 8 rows 0.64.
+   */
+  readonly matrices?: Gpt2Matrices;
+}
+
+/** How a block's four matrices lie. */
+export type Gpt2Matrices = "in-out" | "out-in";
+
+/** Name of the transposed copy of a block's matrix, a parameter of graphs whose `matrices` are `out-in`. */
+export function gpt2TransposedName(name: string): string {
+  return `${name}.T`;
 }
 
 /** Attention of one block: queries, keys and values side by side, [B, T, 3·D] → [B, T, D]. */
@@ -46,7 +60,7 @@ export function gpt2States(config: Gpt2Config, inputs: Gpt2Inputs): Tensor[] {
 export function gpt2Layers(config: Gpt2Config, inputs: Gpt2Inputs, attention: Gpt2Attention): Tensor[] {
   const states = [embeddings(config, inputs)];
   for (let layer = 0; layer < config.layers; layer++) {
-    states.push(block(config, layer, states[layer], attention));
+    states.push(block(config, layer, states[layer], attention, inputs.matrices ?? "in-out"));
   }
   states[config.layers] = norm(config, "transformer.ln_f", states[config.layers]);
   return states;
@@ -118,20 +132,31 @@ function embeddings(config: Gpt2Config, { inputIds, positionIds }: Gpt2Inputs): 
 }
 
 /** One pre-LayerNorm block. */
-function block(config: Gpt2Config, layer: number, x: Tensor, attention: Gpt2Attention): Tensor {
+function block(
+  config: Gpt2Config,
+  layer: number,
+  x: Tensor,
+  attention: Gpt2Attention,
+  matrices: Gpt2Matrices,
+): Tensor {
   const { hiddenSize, innerSize } = config;
   const base = `transformer.h.${layer}`;
-  const qkv = conv1d(`${base}.attn.c_attn`, norm(config, `${base}.ln_1`, x), 3 * hiddenSize);
-  const attended = conv1d(`${base}.attn.c_proj`, attention(qkv, layer), hiddenSize);
+  const dense = (name: string, input: Tensor, out: number) => conv1d(`${base}.${name}`, input, out, matrices);
+  const qkv = dense("attn.c_attn", norm(config, `${base}.ln_1`, x), 3 * hiddenSize);
+  const attended = dense("attn.c_proj", attention(qkv, layer), hiddenSize);
   const y = x.add(attended);
-  const inner = conv1d(`${base}.mlp.c_fc`, norm(config, `${base}.ln_2`, y), innerSize);
-  return y.add(conv1d(`${base}.mlp.c_proj`, activation(config.activation, inner), hiddenSize));
+  const inner = dense("mlp.c_fc", norm(config, `${base}.ln_2`, y), innerSize);
+  return y.add(dense("mlp.c_proj", activation(config.activation, inner), hiddenSize));
 }
 
 /** x·W + b with W [in, out] under `name`.weight: GPT-2's Conv1D, the transpose of a Linear. */
-function conv1d(name: string, x: Tensor, out: number): Tensor {
-  const weight = x.graph.parameter(`${name}.weight`, [Number(x.dim(-1)), out]);
-  return linear(x, weight, x.graph.parameter(`${name}.bias`, [out]));
+function conv1d(name: string, x: Tensor, out: number, matrices: Gpt2Matrices): Tensor {
+  const { graph } = x;
+  const inputs = Number(x.dim(-1));
+  const bias = graph.parameter(`${name}.bias`, [out]);
+  if (matrices === "in-out") return linear(x, graph.parameter(`${name}.weight`, [inputs, out]), bias);
+  const transposed = graph.parameter(gpt2TransposedName(`${name}.weight`), [out, inputs]);
+  return linear(x, transposed, bias, { transB: true });
 }
 
 function norm(config: Gpt2Config, name: string, x: Tensor): Tensor {

@@ -85,7 +85,7 @@ export class TestPolicy {
     const store = new WeightStore({ maxHeld });
     // a copy, because the engine may wrap the arrays it is given
     const kept = new Map([...checkpoint.tensors].map(([name, data]) => [name, data.slice()]));
-    store.swap({ version: 0, digest: checkpoint.digest, tensors: model.upload(checkpoint.tensors) });
+    store.swap({ version: 0, digest: checkpoint.digest, tensors: await model.upload(checkpoint.tensors) });
     const all = { ...LIMITS, ...limits };
     const failures: unknown[] = [];
     let decoder: Decoder;
@@ -101,10 +101,18 @@ export class TestPolicy {
     return new TestPolicy(model, store, decoder, kept, failures);
   }
 
-  /** Swaps in weights of a version: all tensors scaled by a factor that depends on it. */
-  swap(version: number): void {
-    const tensors = new Map([...this.weights].map(([name, data]) => [name, scaled(data, version)]));
-    this.store.swap({ version, digest: `digest ${version}`, tensors: this.model.upload(tensors) });
+  /** Weights of a version: all tensors scaled by a factor that depends on it. Uploads them; what it returns swaps them in. */
+  async prepare(version: number): Promise<() => void> {
+    const scaledAll = new Map([...this.weights].map(([name, data]) => [name, scaled(data, version)]));
+    const tensors = await this.model.upload(scaledAll);
+    return () => {
+      this.store.swap({ version, digest: `digest ${version}`, tensors });
+    };
+  }
+
+  /** Swaps in weights of a version. */
+  async swap(version: number): Promise<void> {
+    (await this.prepare(version))();
   }
 
   /** Generates from prompts of ids, one sequence each unless the options say more. */

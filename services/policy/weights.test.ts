@@ -410,7 +410,7 @@ describe("the worker of a policy server", function () {
     assert.ok(versions.size > 2, `all ran on ${[...versions]}`);
     for (const version of versions) {
       const alone = await TestPolicy.create({ batchInvariant: true });
-      if (version > 0) alone.swap(version);
+      if (version > 0) await alone.swap(version);
       for (const { call, reply } of answered.filter(
         ({ reply: { weights } }) => weights.version === version,
       )) {

@@ -78,8 +78,7 @@ async function load(config: WorkerConfig, worker: WorkerControl) {
 
   const store = new WeightStore({ keepVersions: config.keepVersions, maxHeld: config.maxHeld });
   const { weightVersion: version, digest, tensors } = checkpoint;
-  store.swap({ version, digest, tensors: model.upload(tensors) });
-  tensors.clear(); // what the engine wrapped lives on in its tensors
+  store.swap({ version, digest, tensors: await model.upload(tensors) });
 
   const tokenBytes = createTokenBytes(tokenizer);
   const geometry = model.geometry();

@@ -26,7 +26,7 @@ class Rollout {
   }
 
   static async create(model: TinyModel, attention: "kernel" | "masked", rows: number, cacheLength = 16) {
-    const program = await model.engine.compile(gpt2RolloutGraph(model.config, attention));
+    const program = await model.engine.compile(gpt2RolloutGraph(model.config, { attention }));
     return new Rollout(model, program, rows, cacheLength);
   }
 

@@ -325,7 +325,7 @@ describe("the decoder", () => {
     const broken = await TestPolicy.create();
     const nan = new Map([...broken.weights].map(([name, data]) => [name, data.slice()]));
     nan.get("transformer.ln_f.bias")!.fill(Number.NaN);
-    broken.store.swap({ version: 1, digest: "nan", tensors: broken.model.upload(nan) });
+    broken.store.swap({ version: 1, digest: "nan", tensors: await broken.model.upload(nan) });
     await assert.rejects(broken.generate([EXPECTED.input_ids[0]], {}), { code: "NON_FINITE" });
     await assert.rejects(broken.generate([EXPECTED.input_ids[0]], { doSample: true }), {
       code: "NON_FINITE",
@@ -349,7 +349,7 @@ describe("the decoder and changing weights", () => {
       const onTokens = () => started();
       outcomes.push(policy.generate([first, second], options, { seed: BigInt(version), onTokens }));
       await begun;
-      policy.swap(version);
+      await policy.swap(version);
     }
     const done = await Promise.all(outcomes);
     assert.deepEqual(
@@ -360,7 +360,7 @@ describe("the decoder and changing weights", () => {
     await policy.close();
     for (const [i, outcome] of done.entries()) {
       const fresh = await TestPolicy.create();
-      if (i > 0) fresh.swap(i);
+      if (i > 0) await fresh.swap(i);
       const alone = await fresh.generate(EXPECTED.input_ids.slice(0, 2), options, { seed: BigInt(i + 1) });
       assert.deepEqual(idsOf(alone), idsOf(outcome), `version ${i}`);
       for (const [n, { logprobs }] of alone.sequences.entries()) {
@@ -375,6 +375,7 @@ describe("the decoder and changing weights", () => {
     const { engine } = policy.model;
     await policy.generate([EXPECTED.input_ids[0]], { maxNewTokens: 2 });
     const { liveTensors } = engine.stats();
+    const swap = await policy.prepare(1);
     let swapped = false;
     const outcome = await policy.generate(
       [EXPECTED.input_ids[0]],
@@ -383,7 +384,7 @@ describe("the decoder and changing weights", () => {
         onTokens: () => {
           if (swapped) return;
           swapped = true;
-          policy.swap(1);
+          swap();
           assert.equal(policy.store.held().length, 2);
         },
       },
@@ -403,6 +404,7 @@ describe("the decoder and changing weights", () => {
 
   it("a request cancelled amid its prompts lets go of an old set of weights, and nothing fails", async () => {
     const policy = await TestPolicy.create({ maxPromptTokens: 32 });
+    const swap = await policy.prepare(1);
     const cancel = new AbortController();
     const prompts = [30, 3, 2].map((length) => new Array<number>(length).fill(5)); // a run each
     const cancelled = policy.generate(
@@ -412,7 +414,7 @@ describe("the decoder and changing weights", () => {
         signal: cancel.signal,
         onTokens: () => {
           if (cancel.signal.aborted) return;
-          policy.swap(1);
+          swap();
           cancel.abort();
         },
       },
@@ -425,7 +427,7 @@ describe("the decoder and changing weights", () => {
 
   it("demands are refused at once when the version is not held", async () => {
     const policy = await TestPolicy.create();
-    policy.swap(4);
+    await policy.swap(4);
     const ask = (demand: object) => policy.generate([[5, 6]], { maxNewTokens: 2 }, { demand });
     await assert.rejects(ask({ minVersion: 5 }), { code: "VERSION_NOT_HELD" });
     await assert.rejects(ask({ version: 3 }), /version 3 demanded, this server holds v4/);
@@ -448,7 +450,7 @@ describe("the decoder and changing weights", () => {
     await begun;
     const exact = policy.generate([[5, 6]], { maxNewTokens: 2 }, { demand: { version: 0 } });
     const newest = policy.generate([[5, 6]], { maxNewTokens: 2 });
-    policy.swap(1);
+    await policy.swap(1);
     assert.equal((await running).weights.version, 0);
     assert.equal((await exact).weights.version, 0);
     assert.equal((await newest).weights.version, 1);

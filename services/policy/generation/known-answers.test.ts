@@ -27,7 +27,7 @@ describe("generation on weights by rule", () => {
     model = loaded.model;
     store = new WeightStore();
     const { digest, tensors: own } = loaded.checkpoint;
-    store.swap({ version: 0, digest, tensors: model.upload(own) });
+    store.swap({ version: 0, digest, tensors: await model.upload(own) });
     const limits = {
       maxRows: 8,
       maxCacheBytes: 2 ** 24,

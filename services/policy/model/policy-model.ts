@@ -12,8 +12,10 @@ import {
   type EngineTensor,
   type Program,
 } from "../../../lib/engine/index.js";
+import { Graph } from "../../../lib/graph/index.js";
 import { type Gpt2Config, parseModelConfig } from "../../../lib/models/config.js";
 import { ModelConfigError } from "../../../lib/models/errors.js";
+import { gpt2TransposedName } from "../../../lib/models/gpt2.js";
 import { gpt2RolloutGraph, rolloutAttention } from "../../../lib/models/gpt2-rollout.js";
 import { type Gpt2ScoringOptions, gpt2ScoringGraph } from "../../../lib/models/gpt2-scoring.js";
 import { type ParameterSpec, parameterCount, parameterSpecs } from "../../../lib/models/parameters.js";
@@ -82,6 +84,9 @@ export interface PolicyModelFacts {
   readonly engine: string;
 }
 
+/** The blocks' matrices lie as decode steps read them fastest. */
+const MATRICES = "out-in";
+
 /** A loaded architecture with its programs. Weights live in snapshots. */
 export class PolicyModel {
   readonly #scoring = new Map<string, Promise<Program>>();
@@ -93,6 +98,7 @@ export class PolicyModel {
     readonly specs: readonly ParameterSpec[],
     readonly facts: PolicyModelFacts,
     private readonly rollout: Program,
+    private readonly transpose: Program,
   ) {}
 
   /** Loads a directory. Throws CheckpointError or ModelConfigError naming what is wrong with it. */
@@ -105,7 +111,9 @@ export class PolicyModel {
     const specs = parameterSpecs(config, "causal-lm");
     const engine = await createEngine(engineOptions);
     try {
-      const rollout = await engine.compile(gpt2RolloutGraph(config, rolloutAttention(config, engine.device)));
+      const attention = rolloutAttention(config, engine.device);
+      const rollout = await engine.compile(gpt2RolloutGraph(config, { attention, matrices: MATRICES }));
+      const transpose = await engine.compile(transposeGraph());
       const facts: PolicyModelFacts = {
         name: basename(resolve(model)),
         family: config.modelType,
@@ -115,7 +123,7 @@ export class PolicyModel {
         device: engine.device,
         engine: engine.name,
       };
-      return { model: new PolicyModel(engine, config, specs, facts, rollout), checkpoint };
+      return { model: new PolicyModel(engine, config, specs, facts, rollout, transpose), checkpoint };
     } catch (error) {
       await engine.close();
       throw error;
@@ -133,19 +141,37 @@ export class PolicyModel {
     return { layers, heads, headSize: hiddenSize / heads, maxTime: positions };
   }
 
-  /** Weights on the engine, by name; wrapped without a copy on cpu, so the caller gives the arrays away. */
-  upload(weights: ReadonlyMap<string, Float32Array>): Map<string, EngineTensor> {
+  /**
+   * Weights on the engine, by the names of the programs' parameters. Takes the arrays over: `weights` is empty afterwards. What the
+   * programs read as it is gets wrapped (without a copy on cpu); the blocks' matrices are transposed one by one, between the runs that
+   * others ask for.
+   */
+  async upload(weights: Map<string, Float32Array>): Promise<Map<string, EngineTensor>> {
     const tensors = new Map<string, EngineTensor>();
+    const parameters = new Set(this.rollout.inputNames);
     try {
       for (const { name, shape } of this.specs) {
         const data = weights.get(name);
         if (!data) throw new Error(`weight ${name} is missing`);
-        tensors.set(name, this.engine.tensor("float32", shape, data));
+        weights.delete(name); // so that its memory can go before the next one needs some
+        const tensor = this.engine.tensor("float32", shape, data);
+        const transposed = gpt2TransposedName(name);
+        if (parameters.has(transposed)) tensors.set(transposed, await this.#transposed(tensor));
+        else tensors.set(name, tensor);
       }
       return tensors;
     } catch (error) {
       for (const tensor of tensors.values()) tensor.release();
       throw error;
+    }
+  }
+
+  /** A transposed copy of a matrix in place of it. */
+  async #transposed(matrix: EngineTensor): Promise<EngineTensor> {
+    try {
+      return (await this.transpose.run({ matrix })).transposed;
+    } finally {
+      matrix.release();
     }
   }
 
@@ -219,6 +245,7 @@ export class PolicyModel {
   async close(): Promise<void> {
     this.#releaseOutputs();
     this.rollout.release();
+    this.transpose.release();
     for (const result of await Promise.allSettled(this.#scoring.values())) {
       if (result.status === "fulfilled") result.value.release();
     }
@@ -229,7 +256,7 @@ export class PolicyModel {
     const key = JSON.stringify([options.entropy ?? false, options.distribution ?? false]);
     let program = this.#scoring.get(key);
     if (!program) {
-      program = this.engine.compile(gpt2ScoringGraph(this.config, options));
+      program = this.engine.compile(gpt2ScoringGraph(this.config, { ...options, matrices: MATRICES }));
       this.#scoring.set(key, program);
       program.catch(() => this.#scoring.delete(key)); // the next call tries again
     }
@@ -264,6 +291,12 @@ export class PolicyModel {
     this.#outputs?.logprobs.release();
     this.#outputs = undefined;
   }
+}
+
+function transposeGraph(): Graph {
+  const graph = new Graph("transpose");
+  graph.output("transposed", graph.input("matrix", "float32", ["rows", "columns"]).transpose([1, 0]));
+  return graph;
 }
 
 /** config.json of a policy. Throws ModelConfigError where it is not a causal language model. */

@@ -30,7 +30,7 @@ export class WeightSnapshot implements WeightsIdentity {
   constructor(
     readonly version: number,
     readonly digest: string,
-    /** By checkpoint name. */
+    /** By the names of the model's parameters. */
     readonly tensors: ReadonlyMap<string, EngineTensor>,
     onFree: (snapshot: WeightSnapshot) => void,
   ) {

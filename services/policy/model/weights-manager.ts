@@ -15,8 +15,8 @@ const pauses = histogram("rlhf.weights.pause.duration");
 
 /** Weights that were fetched and verified, ready to be served. */
 export interface ReadyWeights extends WeightsIdentity {
-  /** By checkpoint name; given away. */
-  readonly tensors: ReadonlyMap<string, Float32Array>;
+  /** By checkpoint name; given away, the map empty in the end. */
+  readonly tensors: Map<string, Float32Array>;
 }
 
 /** The changes of one worker's weights. */
@@ -115,8 +115,9 @@ export class WeightsManager {
       throw new WeightsConflictError(`weights v${version}: expected a version above the serving v${serving}`);
     }
     await this.store.room();
+    const uploaded = await this.model.upload(tensors);
     const started = performance.now();
-    this.store.swap({ version, digest, tensors: this.model.upload(tensors) });
+    this.store.swap({ version, digest, tensors: uploaded });
     pauses.record((performance.now() - started) / 1000); // the only part during which no step can begin
   }
 

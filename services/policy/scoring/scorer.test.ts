@@ -113,7 +113,7 @@ describe("the scorer", () => {
 
   it("a request keeps the weights it came for", async () => {
     const before = scorer.score({ ...plain, sequences });
-    policy.swap(7);
+    await policy.swap(7);
     const after = scorer.score({ ...plain, sequences });
     assert.equal((await before).weights.version, 0);
     assert.equal((await after).weights.version, 7);

@@ -53,7 +53,7 @@ export async function startPolicyServer({
   const { model, checkpoint } = await PolicyModel.load({ model: directory, intraOpThreads: 1, spin: false });
   const store = new WeightStore({ keepVersions: 0, maxHeld: 3 });
   const { weightVersion: version, digest, tensors } = checkpoint;
-  store.swap({ version, digest, tensors: model.upload(tensors) });
+  store.swap({ version, digest, tensors: await model.upload(tensors) });
   const limits = {
     maxRows: 64,
     maxCacheBytes: 2 ** 28,
