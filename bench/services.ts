@@ -60,8 +60,8 @@ export class Services {
   }
 
   /** A weights bus: NATS where there is a nats-server, else files. */
-  async bus(): Promise<Bus> {
-    if (await findNatsServer()) {
+  async bus(wanted: Bus["kind"] = "NATS"): Promise<Bus> {
+    if (wanted === "NATS" && (await findNatsServer())) {
       const server = await startNatsServer({ storeDir: join(await this.scratch(), "nats") });
       this.#nats = server;
       return { url: server.url, kind: "NATS" };
