@@ -1,8 +1,9 @@
 /**
- * @file Sequences of different lengths as one padded array, and where in it the tokens of interest lie.
- * Rows are padded on the right: a causal model never sees the padding from a real token. Rows of hidden states are gathered by
- * index before the output layer, so logits are computed where they are read and nowhere else.
+ * @file Sequences of different lengths one after another, so that nothing is computed for padding, and where among them the tokens of
+ * interest lie. Hidden states are gathered by index before the output layer, so logits are computed where they are read and nowhere else.
  */
+import type { Graph } from "../../../lib/graph/index.js";
+import type { Gpt2Inputs } from "../../../lib/models/gpt2.js";
 import { LearnerInputError } from "./errors.js";
 import type { HostFeed } from "./run-program.js";
 
@@ -14,13 +15,54 @@ export interface SequenceLimits {
   readonly vocabSize: number;
 }
 
-/** Token ids [B, T] int64, padded on the right with 0. */
-export function padTokens(sequences: readonly ArrayLike<number>[], time: number): HostFeed {
-  const data = new BigInt64Array(new ArrayBuffer(8 * sequences.length * time));
-  for (const [row, ids] of sequences.entries()) {
-    for (let t = 0; t < Math.min(ids.length, time); t++) data[row * time + t] = BigInt(ids[t]);
+/** What a GPT-2 reads of packed sequences: N tokens of B sequences, the longest of T. `packTokens` makes the feeds. */
+export function packedInputs(graph: Graph): Gpt2Inputs {
+  return {
+    inputIds: graph.input("input_ids", "int64", ["inputs"]),
+    positionIds: graph.input("position_ids", "int64", ["inputs"]),
+    packed: {
+      tokens: graph.input("row_tokens", "int64", ["batch", "time"]),
+      places: graph.input("token_places", "int64", ["inputs"]),
+    },
+  };
+}
+
+/** Packed sequences. */
+export interface PackedTokens {
+  /** For `packedInputs`. */
+  readonly feeds: Record<string, HostFeed>;
+  /** Where each sequence begins among the N tokens. */
+  readonly starts: readonly number[];
+}
+
+/** Packs sequences of token ids, each of at least one. */
+export function packTokens(sequences: readonly ArrayLike<number>[]): PackedTokens {
+  const time = Math.max(...sequences.map(({ length }) => length));
+  const starts: number[] = [];
+  const ids: number[] = [];
+  const positions: number[] = [];
+  const tokenPlaces: number[] = [];
+  const rowTokens = new BigInt64Array(new ArrayBuffer(8 * sequences.length * time));
+  for (const [row, sequence] of sequences.entries()) {
+    const start = ids.length;
+    starts.push(start);
+    rowTokens.fill(BigInt(start), row * time, (row + 1) * time); // any token will do behind the end
+    for (let t = 0; t < sequence.length; t++) {
+      rowTokens[row * time + t] = BigInt(start + t);
+      ids.push(sequence[t]);
+      positions.push(t);
+      tokenPlaces.push(row * time + t);
+    }
   }
-  return { dtype: "int64", dims: [sequences.length, time], data };
+  return {
+    feeds: {
+      input_ids: int64Feed(ids),
+      position_ids: int64Feed(positions),
+      row_tokens: { dtype: "int64", dims: [sequences.length, time], data: rowTokens },
+      token_places: int64Feed(tokenPlaces),
+    },
+    starts,
+  };
 }
 
 /** Numbers as an int64 vector. */
@@ -42,10 +84,13 @@ export function float32Feed(rows: readonly ArrayLike<number>[]): HostFeed {
   return { dtype: "float32", dims: [length], data };
 }
 
-/** Places row · time + position of windows, one window per row. */
-export function places(windows: readonly { start: number; count: number }[], time: number): number[] {
-  return windows.flatMap(({ start, count }, row) =>
-    Array.from({ length: count }, (_, t) => row * time + start + t),
+/** Places of windows among packed tokens, one window per sequence. */
+export function places(
+  windows: readonly { start: number; count: number }[],
+  starts: readonly number[],
+): number[] {
+  return windows.flatMap(({ start, count }, i) =>
+    Array.from({ length: count }, (_, t) => starts[i] + start + t),
   );
 }
 

@@ -6,7 +6,7 @@ import { type Graph, tokenLogprobs } from "../../../lib/graph/index.js";
 import type { Gpt2Config } from "../../../lib/models/config.js";
 import { gpt2Hidden, gpt2Logits } from "../../../lib/models/gpt2.js";
 import { checkLabels, IGNORED_LABEL } from "./labels.js";
-import { checkIds, checkLength, int64Feed, padTokens } from "./layout.js";
+import { checkIds, checkLength, int64Feed, packedInputs, packTokens } from "./layout.js";
 import type { SupervisedTask } from "./supervised-learner.js";
 
 /** One text. */
@@ -31,25 +31,23 @@ export function nextTokenTask(config: Gpt2Config): SupervisedTask<TextExample> {
     weightOf: (example) => learnedPlaces(example).length,
     sizeOf: (example) => ({ tokens: example.ids.length, logitRows: learnedPlaces(example).length }),
     build(graph: Graph) {
-      const inputIds = graph.input("input_ids", "int64", ["batch", "time"]);
       const places = graph.input("places", "int64", ["tokens"]);
       const labels = graph.input("labels", "int64", ["tokens"]);
-      const rows = gpt2Hidden(config, { inputIds }).reshape([-1, config.hiddenSize]);
+      const rows = gpt2Hidden(config, packedInputs(graph));
       const logprobs = tokenLogprobs(gpt2Logits(config, rows.gather(places)), labels);
       return { loss: logprobs.reduceMean().neg(), outputs: {} };
     },
     feeds(examples) {
-      // the last token predicts nothing; one column stays when there is nothing else
-      const time = Math.max(1, ...examples.map(({ ids }) => ids.length - 1));
+      // the last token predicts nothing; it stays where it is the only one
+      const packed = packTokens(
+        examples.map(({ ids }) => Array.from(ids).slice(0, Math.max(1, ids.length - 1))),
+      );
       const learned = examples.map(learnedPlaces);
       return {
-        input_ids: padTokens(
-          examples.map(({ ids }) => ids),
-          time,
-        ),
-        places: int64Feed(learned.flatMap((places, row) => places.map((t) => row * time + t - 1))),
+        ...packed.feeds,
+        places: int64Feed(learned.flatMap((places, i) => places.map((t) => packed.starts[i] + t - 1))),
         labels: int64Feed(
-          learned.flatMap((places, row) => places.map((t) => (examples[row].labels ?? examples[row].ids)[t])),
+          learned.flatMap((places, i) => places.map((t) => (examples[i].labels ?? examples[i].ids)[t])),
         ),
       };
     },

@@ -9,7 +9,7 @@ import { entropyOf, type PpoLossOptions, ppoLoss } from "../ppo/loss.js";
 import type { PpoOptions } from "../ppo/options.js";
 import { responseWindow, valueWindow } from "../ppo/response-window.js";
 import type { PpoSequence } from "../ppo/types.js";
-import { checkIds, checkLength, float32Feed, int64Feed, padTokens, places } from "./layout.js";
+import { checkIds, checkLength, float32Feed, int64Feed, packedInputs, packTokens, places } from "./layout.js";
 import type { HostFeed } from "./run-program.js";
 import type { Objective } from "./trainable-model.js";
 
@@ -51,11 +51,10 @@ export class PpoObjective implements Objective<PpoMinibatch> {
 
   build(graph: Graph): ReturnType<typeof ppoLoss> {
     const config = this.#config;
-    const inputIds = graph.input("input_ids", "int64", ["batch", "time"]);
     return ppoLoss(
       graph,
       {
-        hidden: gpt2Hidden(config, { inputIds }),
+        hidden: gpt2Hidden(config, packedInputs(graph)),
         width: config.hiddenSize,
         logits: (hidden) => gpt2Logits(config, hidden),
         values: (hidden) => valueHead(config, hidden),
@@ -68,10 +67,10 @@ export class PpoObjective implements Objective<PpoMinibatch> {
     const { entropyScope, valueHeadDropout } = this.#options;
     // the last token is read only where the entropy covers its position, too
     const all = entropyScope === "all";
-    const { tokens, time, windows, labels, lengths } = layOut(batch.sequences, all ? 0 : 1);
+    const { packed, starts, windows, labels, lengths } = layOut(batch.sequences, all ? 0 : 1);
     const feeds: Record<string, HostFeed> = {
-      input_ids: tokens,
-      places: int64Feed(places(windows, time)),
+      ...packed,
+      places: int64Feed(places(windows, starts)),
       labels: int64Feed(labels),
       old_logprobs: float32Feed(batch.oldLogprobs),
       old_values: float32Feed(batch.oldValues),
@@ -79,12 +78,8 @@ export class PpoObjective implements Objective<PpoMinibatch> {
       returns: float32Feed(batch.returns),
     };
     if (all) {
-      feeds.entropy_places = int64Feed(
-        places(
-          lengths.map((count) => ({ start: 0, count })),
-          time,
-        ),
-      );
+      const whole = lengths.map((count) => ({ start: 0, count }));
+      feeds.entropy_places = int64Feed(places(whole, starts));
     }
     if (valueHeadDropout > 0) {
       feeds.value_dropout = dropoutMask(
@@ -99,14 +94,13 @@ export class PpoObjective implements Objective<PpoMinibatch> {
 }
 
 /**
- * The rollout: no loss, no gradient. Inputs `input_ids` [B, T], `places`, `labels`, `value_places` [N] int64, with value-head
+ * The rollout: no loss, no gradient. Inputs: packed tokens, `places`, `labels`, `value_places` [N] int64, with value-head
  * dropout `value_dropout` [N, D]. Outputs `logprobs`, `entropy`, `values` [N], and `distribution` [N, V] where `full`.
  */
 export function forwardGraph(config: Gpt2Config, options: PolicyOptions, full: boolean): Graph {
   const graph = new Graph("gpt2-rollout-forward");
-  const inputIds = graph.input("input_ids", "int64", ["batch", "time"]);
   const at = (name: string) => graph.input(name, "int64", ["tokens"]);
-  const rows = gpt2Hidden(config, { inputIds }).reshape([-1, config.hiddenSize]);
+  const rows = gpt2Hidden(config, packedInputs(graph));
   const logits = gpt2Logits(config, rows.gather(at("places")));
   graph.output("logprobs", tokenLogprobs(logits, at("labels")));
   graph.output("entropy", entropyOf(logits));
@@ -127,15 +121,15 @@ export function forwardFeeds(
   { valueIndexShift, valueHeadDropout }: PolicyOptions,
   dropout?: UniformSource,
 ): Record<string, HostFeed> {
-  const { tokens, time, windows, labels } = layOut(sequences, 1);
+  const { packed, starts, windows, labels } = layOut(sequences, 1);
   const valueWindows = sequences.map(({ query, response }) =>
     valueWindow(query.length, response.length, valueIndexShift),
   );
   const feeds: Record<string, HostFeed> = {
-    input_ids: tokens,
-    places: int64Feed(places(windows, time)),
+    ...packed,
+    places: int64Feed(places(windows, starts)),
     labels: int64Feed(labels),
-    value_places: int64Feed(places(valueWindows, time)),
+    value_places: int64Feed(places(valueWindows, starts)),
   };
   if (valueHeadDropout > 0) {
     feeds.value_dropout = dropoutMask(labels.length, config.hiddenSize, valueHeadDropout, dropout);
@@ -152,14 +146,16 @@ export function checkSequences(sequences: readonly PpoSequence[], config: Gpt2Co
   }
 }
 
-/** Sequences as padded ids, without their last `drop` tokens, and where their response tokens are chosen. */
+/** Sequences packed, without their last `drop` tokens, and where their response tokens are chosen. */
 function layOut(sequences: readonly PpoSequence[], drop: 0 | 1) {
-  const joined = sequences.map(({ query, response }) => [...Array.from(query), ...Array.from(response)]);
-  const lengths = joined.map((ids) => ids.length - drop);
-  const time = Math.max(...lengths);
+  const joined = sequences.map(({ query, response }) => {
+    const ids = [...Array.from(query), ...Array.from(response)];
+    return ids.slice(0, ids.length - drop);
+  });
+  const { feeds: packed, starts } = packTokens(joined);
   const windows = sequences.map(({ query, response }) => responseWindow(query.length, response.length));
   const labels = sequences.flatMap(({ response }) => Array.from(response));
-  return { tokens: padTokens(joined, time), time, windows, labels, lengths };
+  return { packed, starts, windows, labels, lengths: joined.map(({ length }) => length) };
 }
 
 /** Inverted dropout: each entry 0 with probability p, else 1 / (1 − p). */

@@ -1,6 +1,6 @@
 /**
  * @file The PPO loss (arXiv:1707.06347) as a graph: clipped policy ratio and clipped value error over the response tokens.
- * In: hidden states [B, T, D] of the policy, and what is fixed since the rollout, [N] over all response tokens of the minibatch.
+ * In: hidden states [..., D] of the policy, and what is fixed since the rollout, [N] over all response tokens of the minibatch.
  * Out: losses, and per token what the statistics need. There is no padding among the N tokens, so a mean over them is TRL's
  * masked mean over the minibatch, and with one sample its mean over that sample.
  */
@@ -10,7 +10,7 @@ import type { PpoOptions } from "./options.js";
 
 /** The parts of the policy that the loss is put on. */
 export interface PpoLossModel {
-  /** Last hidden states, [B, T, D]. */
+  /** Last hidden states, [..., D]. */
   readonly hidden: Tensor;
   /** D. */
   readonly width: number;
@@ -27,7 +27,7 @@ export type PpoLossOptions = Pick<
 >;
 
 /**
- * Inputs that the graph gets: `places` [N] int64 (row · T + position, where each response token was chosen), `labels` [N] int64
+ * Inputs that the graph gets: `places` [N] int64 (which hidden state each response token was chosen at), `labels` [N] int64
  * (the tokens), `old_logprobs`, `old_values`, `advantages`, `returns` [N]; with value-head dropout `value_dropout` [N, D], the
  * inverted mask; with entropy over all positions `entropy_places` [M] int64.
  * Outputs: `policy_loss`, `value_loss` [], `logprobs`, `values`, `ratio` [N], `entropy` [N] or [M].
@@ -40,7 +40,7 @@ export function ppoLoss(
   const perToken = (name: string) => graph.input(name, "float32", ["tokens"]);
   const places = graph.input("places", "int64", ["tokens"]);
   const labels = graph.input("labels", "int64", ["tokens"]);
-  const rows = model.hidden.reshape([-1, model.width]); // [B·T, D]
+  const rows = model.hidden.reshape([-1, model.width]);
   const hidden = rows.gather(places); // [N, D]
   const logits = model.logits(hidden); // [N, V]
   const logprobs = tokenLogprobs(logits, labels);
