@@ -8,6 +8,7 @@ import { counter, histogram, observe } from "../telemetry/instruments.js";
 import { injectTraceparent, withSpan } from "../telemetry/tracing.js";
 import { worthQueueing } from "./deadlines.js";
 import { CancelledError, DeadlineError, DrainingError, QueueFullError } from "./errors.js";
+import { Pace } from "./pace.js";
 
 /** How a batcher batches. */
 export interface BatcherOptions<Item, Result> {
@@ -123,10 +124,7 @@ export class Batcher<Item, Result> {
   private tokensPerItem = 1;
   private timer: NodeJS.Timeout | undefined;
   private closed = false;
-  /** Smoothed time per padded token; 0 until the first batch has run. */
-  private msPerToken = 0;
-  /** Smoothed time and tokens of batches that left others waiting: how fast a queue is worked off. Smaller batches cost more a token. */
-  private readonly backlog = { ms: 0, tokens: 0 };
+  private readonly pace = new Pace();
   private readonly active = new Map<Call<Result>, () => void>();
   private readonly settledListeners = new Set<() => void>();
   private readonly stopMetrics: (() => void)[];
@@ -307,7 +305,7 @@ export class Batcher<Item, Result> {
       const nextRemainingMs = Math.min(remainingMs, (entry.call.deadline ?? Number.POSITIVE_INFINITY) - now);
       const fits =
         batch.length === 0 ||
-        (batch.length < maxItems && next <= maxTokens && next * this.msPerToken <= nextRemainingMs);
+        (batch.length < maxItems && next <= maxTokens && this.pace.ofBatch(next) <= nextRemainingMs);
       if (!fits || ++looked > scanAhead * maxItems) {
         left.push(entry);
         continue;
@@ -326,7 +324,7 @@ export class Batcher<Item, Result> {
 
   /** Whether the item could not be done by its deadline even if it ran now and alone. */
   private isTooLate({ call, tokens }: Entry<Item, Result>): boolean {
-    return call.deadline !== undefined && Date.now() + tokens * this.msPerToken > call.deadline;
+    return call.deadline !== undefined && Date.now() + this.pace.ofBatch(tokens) > call.deadline;
   }
 
   private async runBatch(batch: Entry<Item, Result>[]): Promise<void> {
@@ -373,11 +371,7 @@ export class Batcher<Item, Result> {
       stopListening();
     }
     const runMs = performance.now() - startedAt;
-    this.msPerToken = this.msPerToken === 0 ? runMs / tokens : 0.8 * this.msPerToken + 0.2 * (runMs / tokens);
-    if (leavesOthers) {
-      this.backlog.ms = 0.8 * this.backlog.ms + runMs;
-      this.backlog.tokens = 0.8 * this.backlog.tokens + tokens;
-    }
+    this.pace.note(tokens, runMs, leavesOthers);
     batch.forEach((entry, i) => {
       this.deliver(entry, results[i] as Result | Error, startedAt - entry.queuedAt, runMs);
     });
@@ -432,10 +426,9 @@ export class Batcher<Item, Result> {
     refused.add(items, { "rlhf.queue": this.options.name, "rlhf.refusal": why });
   }
 
-  /** How long tokens take when many wait; 0 before that was seen. */
+  /** How long tokens take when many wait, in milliseconds; 0 before that was seen. */
   private millisecondsOf(tokens: number): number {
-    const { backlog, options } = this;
-    return backlog.tokens === 0 ? 0 : (tokens * backlog.ms) / backlog.tokens / (options.concurrency ?? 1);
+    return this.pace.ofQueue(tokens) / (this.options.concurrency ?? 1);
   }
 
   /** About the time that half of the queue takes, between 50 ms and 5 s, with jitter so that not all come back at once. */

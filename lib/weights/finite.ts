@@ -1,9 +1,9 @@
 /** @file Finds NaN and infinities fast: an all-ones exponent in the float's bits. Pure. */
 
-/** Elements looked at between two breaths of the event loop: about 5 ms. */
-const YIELD_ELEMENTS = 4 << 20;
+/** Elements looked at between two breaths of the event loop: about 4 ms. */
+const YIELD_ELEMENTS = 2 << 20;
 
-/** Index of the first element that is NaN or infinite, or -1. Lets other work run between blocks of 4 M elements. */
+/** Index of the first element that is NaN or infinite, or -1. Lets other work run between blocks of 2 M elements. */
 export async function findNonFinite(data: Float32Array): Promise<number> {
   const bits = new Int32Array(data.buffer, data.byteOffset, data.length);
   for (let from = 0; from < bits.length; from += YIELD_ELEMENTS) {

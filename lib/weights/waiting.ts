@@ -100,5 +100,5 @@ export class Breather {
   }
 }
 
-/** Bytes hashed and looked at between two breaths: 10 to 15 ms. */
-export const BREATH_BYTES = 16 << 20;
+/** Bytes hashed and looked at between two breaths: about 10 ms. */
+export const BREATH_BYTES = 8 << 20;
