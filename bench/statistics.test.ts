@@ -26,6 +26,15 @@ describe("statistics of repeated measurements", () => {
     assert.throws(() => trend([1, 2]), /at least 3 values/);
   });
 
+  it("are less sure of a slope where neighbours resemble each other", () => {
+    const residuals = [1, -1, -1, 1, -1, 1, 1, -1, 1, -1]; // about a line, in no order
+    const steady = trend(residuals.map((residual, t) => 2 * t + residual));
+    assert.ok(steady.slope > 2 * steady.standardError, "growth is found");
+    // steps, as memory has them: up 4, down 4, up 4; a plain standard error would call that growth
+    const steps = trend([0, 0, 0, 4, 4, 4, 0, 0, 0, 4, 4, 4, 4, 4]);
+    assert.ok(steps.slope < 2 * steps.standardError, "and not where there is none to be told");
+  });
+
   it("average blocks, leaving the odd ones at the start out", () => {
     assert.deepEqual(blockMeans([100, 1, 3, 5, 7], 2), [2, 6]);
   });

@@ -46,7 +46,14 @@ export function blockMeans(values: readonly number[], size: number): number[] {
   return means;
 }
 
-/** Least-squares line of `values` over 0, 1, 2, …. Throws RangeError for fewer than 3 values. */
+/** Least degrees of freedom of a slope's error, however alike neighbours are. */
+const LEAST_FREEDOM = 1;
+
+/**
+ * Least-squares line of `values` over 0, 1, 2, …. Where neighbours resemble each other there are fewer independent values than values, and a slope
+ * is less certain than it looks: the error counts n·(1 − r)/(1 + r) of them, r the correlation of neighbouring residuals
+ * (Santer et al., J. Geophys. Res. 105, 2000, equations 4 to 6). Throws RangeError for fewer than 3 values.
+ */
 export function trend(values: readonly number[]): Trend {
   const n = values.length;
   if (n < 3) throw new RangeError(`trend: expected at least 3 values, got ${n}`);
@@ -54,6 +61,10 @@ export function trend(values: readonly number[]): Trend {
   const mean = values.reduce((sum, value) => sum + value, 0) / n;
   const spread = (n * (n * n - 1)) / 12; // Σ(t − center)²
   const slope = values.reduce((sum, value, t) => sum + (t - center) * (value - mean), 0) / spread;
-  const residual = values.reduce((sum, value, t) => sum + (value - mean - slope * (t - center)) ** 2, 0);
-  return { slope, standardError: Math.sqrt(residual / (n - 2) / spread) };
+  const residuals = values.map((value, t) => value - mean - slope * (t - center));
+  const squares = residuals.reduce((sum, residual) => sum + residual ** 2, 0);
+  const products = residuals.slice(1).reduce((sum, residual, t) => sum + residual * residuals[t], 0);
+  const r = squares === 0 ? 0 : Math.max(0, products / squares);
+  const freedom = Math.max(LEAST_FREEDOM, (n * (1 - r)) / (1 + r) - 2);
+  return { slope, standardError: Math.sqrt(squares / freedom / spread) };
 }

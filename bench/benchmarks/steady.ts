@@ -11,7 +11,7 @@ import { TrainerRun } from "../trainer-run.js";
 import { knownWords } from "../words.js";
 import { qaRows } from "../workload.js";
 
-/** Batches whose mean is one point of the trend: neighbours resemble each other, blocks do not. */
+/** Batches whose mean is one point of the trend. */
 const BLOCK = 10;
 
 /** Batches of the run. Over the last 200 of 300, memory of scorers and reference grew by 12 to 45 KiB a batch: leak or filling heaps? */
