@@ -47,9 +47,9 @@ async function main(argv: readonly string[]): Promise<number> {
       const newest = await newestResults(commandLine.out ?? RESULTS);
       await renderInto(
         DOCUMENT,
-        known.flatMap((name) => newest.get(name) ?? []),
+        known.flatMap((name) => newest.filter((result) => result.name === name)),
       );
-      say(`${DOCUMENT}: ${newest.size} results`);
+      say(`${DOCUMENT}: ${newest.length} results`);
       return 0;
     }
     case "run":

@@ -5,27 +5,33 @@ import { readFile, writeFile } from "node:fs/promises";
 import type { Result } from "./results.js";
 import type { ResultRow } from "./rows.js";
 import { peerCell, percent, readable, spread } from "./table.js";
-import { targetReports } from "./targets.js";
+import { type TargetReport, targetReports } from "./targets.js";
 
 const BEGIN = "<!-- results: begin; written by `npm run bench -- --render` -->";
 const END = "<!-- results: end -->";
 
-/** The targets, then a section for each result: where it was measured, and a table. */
+/** The targets, then a section for each result, with where it was measured and a table. One result of a benchmark and CPU at most. */
 export function resultsMarkdown(results: readonly Result[]): string {
   if (results.length === 0) return "No results are kept in `bench/results` yet.";
   return [targetsOf(results), ...results.map(sectionOf)].join("\n\n");
 }
 
+/** The targets beside what each machine came to. */
 function targetsOf(results: readonly Result[]): string {
-  const reports = targetReports(new Map(results.map((result) => [result.name, result])));
+  const machines = [...new Set(results.map(({ machine }) => machine.cpu))].sort();
+  const columns = machines.map((cpu) => {
+    const own = results.filter(({ machine }) => machine.cpu === cpu);
+    return targetReports(new Map(own.map((result) => [result.name, result])));
+  });
+  const cell = ({ measured, met }: TargetReport) => (met === "" ? measured : `${measured}, ${met}`);
   return [
     "### Targets",
     "",
-    "On 2 cores, as medians of the results below.",
+    "On 2 cores, as medians of the results below, and whether they are met.",
     "",
-    line(["what", "target", "measured", "met"]),
-    line(["---", "---:", "---:", "---"]),
-    ...reports.map(({ what, target, measured, met }) => line([what, target, measured, met])),
+    line(["what", "target", ...machines]),
+    line(["---", "---:", ...machines.map(() => "---:")]),
+    ...columns[0].map(({ what, target }, i) => line([what, target, ...columns.map((own) => cell(own[i]))])),
   ].join("\n");
 }
 

@@ -41,14 +41,15 @@ export async function saveResult(folder: string, result: Result): Promise<string
   return path;
 }
 
-/** The newest result of each benchmark in a folder, by name. Those of quick runs are left out. */
-export async function newestResults(folder: string): Promise<Map<string, Result>> {
+/** The newest result of each benchmark on each kind of CPU in a folder, newest last. Those of quick runs are left out. */
+export async function newestResults(folder: string): Promise<Result[]> {
   const newest = new Map<string, Result>();
   const files = (await readdir(folder)).filter((file) => file.endsWith(".json"));
   for (const file of files) {
     const result = JSON.parse(await readFile(join(folder, file), "utf8")) as Result;
-    const known = newest.get(result.name);
-    if (!result.quick && (!known || known.date < result.date)) newest.set(result.name, result);
+    const key = `${result.name} on ${result.machine.cpu}`;
+    const known = newest.get(key);
+    if (!result.quick && (!known || known.date < result.date)) newest.set(key, result);
   }
-  return newest;
+  return [...newest.values()].sort((a, b) => (a.date < b.date ? -1 : 1));
 }
