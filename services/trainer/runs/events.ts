@@ -34,9 +34,13 @@ export type RunEventBody =
 /** One event of a run. */
 export type RunEvent = { readonly event: number; readonly time: string } & RunEventBody;
 
-/** The events of one run: kept on disk (all but phases) and in memory, and followed live. */
+/** Newest events that are kept in memory: a step has a hundred metrics, and a run may have a hundred thousand steps. */
+const IN_MEMORY = 512;
+
+/** The events of one run: kept on disk (all but phases), the newest in memory, and followed live. */
 export class EventLog {
   readonly #journal: Journal;
+  /** The newest, in order. */
   readonly #events: RunEvent[];
   readonly #followers = new Set<() => void>();
   #closed = false;
@@ -44,7 +48,7 @@ export class EventLog {
   constructor(directory: string) {
     const path = join(directory, "events.jsonl");
     this.#journal = new Journal(path);
-    this.#events = readJournal(path) as RunEvent[];
+    this.#events = (readJournal(path) as RunEvent[]).slice(-IN_MEMORY);
   }
 
   /** Number of the next event. */
@@ -58,6 +62,7 @@ export class EventLog {
     const last = this.#events.at(-1);
     if (body.kind === "phase" && last?.kind === "phase") this.#events.pop();
     this.#events.push(event);
+    if (this.#events.length > IN_MEMORY) this.#events.shift();
     for (const wake of this.#followers) wake();
     // phases are many and only of use while they last: not kept on disk, and only the newest in memory
     if (body.kind !== "phase") this.#journal.append(event);
@@ -68,7 +73,7 @@ export class EventLog {
   async *follow(from: number, signal: AbortSignal): AsyncGenerator<RunEvent> {
     let next = from;
     while (!signal.aborted) {
-      const fresh = this.#events.filter((event) => event.event >= next);
+      const fresh = this.#from(next);
       for (const event of fresh) {
         yield event;
         next = event.event + 1;
@@ -85,6 +90,14 @@ export class EventLog {
         signal.addEventListener("abort", wake, { once: true });
       });
     }
+  }
+
+  /** Events from number `from` on; those that are no longer in memory come from disk. */
+  #from(from: number): RunEvent[] {
+    const oldest = this.#events[0]?.event ?? 0;
+    const older = from < oldest ? (readJournal(this.#journal.path) as RunEvent[]) : [];
+    const recent = this.#events.filter(({ event }) => event >= from);
+    return [...older.filter(({ event }) => event >= from && event < oldest), ...recent];
   }
 
   /** No more events will come; followers end after the last. */

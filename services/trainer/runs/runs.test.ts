@@ -190,6 +190,26 @@ describe("events of a run", () => {
     again.close();
   });
 
+  it("are read from disk where a follower wants older ones than memory holds", async () => {
+    const log = new EventLog(folder);
+    for (let i = 0; i < 2000; i++) log.add({ kind: "log", level: "info", message: "from memory" });
+    const path = join(folder, "events.jsonl");
+    await writeFile(path, readFileSync(path, "utf8").replaceAll("from memory", "from disk!!")); // of one length
+    log.add({ kind: "log", level: "info", message: "the newest" });
+    log.close();
+    const seen: (RunEvent & { message?: string })[] = [];
+    for await (const event of log.follow(10, new AbortController().signal)) seen.push(event);
+    assert.deepEqual(
+      seen.map(({ event }) => event),
+      Array.from({ length: 1991 }, (_, i) => 10 + i),
+      "each once and in order",
+    );
+    const memory = seen.findIndex(({ message }) => message === "from memory");
+    assert.ok(memory > 1000, "what a long run said is not kept in memory");
+    assert.ok(seen.slice(0, memory).every(({ message }) => message === "from disk!!"));
+    assert.equal(seen.at(-1)?.message, "the newest");
+  });
+
   it("keep only the newest of consecutive phases", async () => {
     const log = new EventLog(folder);
     for (const done of [0, 0.5, 1]) log.add({ kind: "phase", step: 1, phase: "generate", done });
