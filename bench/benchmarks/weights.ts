@@ -74,36 +74,15 @@ async function measure(bench: Bench, { kind, generating }: (typeof WAYS)[number]
 
 function report(bench: Bench, how: string, results: readonly Published[]): void {
   const name = `${Math.round(results[0].megabytes)} MB to ${SERVERS} servers ${how}`;
-  const row = (metric: string, unit: string, samples: number[]) =>
-    bench.row({ case: name, metric, unit, samples });
-  const all = (pick: (result: Published) => number) => results.map(pick);
-  row(
-    "until all serve",
-    "s",
-    all(({ totalSeconds }) => totalSeconds),
-  );
-  row(
-    "of it, publish",
-    "s",
-    all(({ publishSeconds }) => publishSeconds),
-  );
-  row(
-    "sent by publisher and bus",
-    "MiB",
-    all(({ megabytes }) => ((1 + SERVERS) * megabytes * 1e6) / 2 ** 20),
-  );
-  const pauses = results.flatMap(({ generate }) => generate ?? []);
-  if (pauses.length === 0) return;
-  row(
-    "longest pause of a Generate",
-    "ms",
-    pauses.map(({ longestPauseMs }) => longestPauseMs),
-  );
-  row(
-    "its usual decode step",
-    "ms",
-    pauses.map(({ usualStepMs }) => usualStepMs),
-  );
+  const row = (metric: string, unit: string, pick: (result: Published) => number | undefined) => {
+    const samples = results.flatMap((result) => pick(result) ?? []);
+    if (samples.length > 0) bench.row({ case: name, metric, unit, samples });
+  };
+  row("until all serve", "s", ({ totalSeconds }) => totalSeconds);
+  row("of it, publish", "s", ({ publishSeconds }) => publishSeconds);
+  row("sent by publisher and bus", "MiB", ({ megabytes }) => ((1 + SERVERS) * megabytes * 1e6) / 2 ** 20);
+  row("longest pause of a Generate", "ms", ({ generate }) => generate?.longestPauseMs);
+  row("its usual decode step", "ms", ({ generate }) => generate?.usualStepMs);
 }
 
 async function tensorsOf(bench: Bench) {

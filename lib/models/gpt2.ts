@@ -49,6 +49,18 @@ export interface PackedRows {
   readonly places: Tensor;
 }
 
+/** Inputs of a graph over packed rows: `input_ids`, `position_ids`, `token_places` [N], `row_tokens` [B, T], all int64. */
+export function packedInputs(graph: Graph): Gpt2Inputs {
+  return {
+    inputIds: graph.input("input_ids", "int64", ["inputs"]),
+    positionIds: graph.input("position_ids", "int64", ["inputs"]),
+    packed: {
+      tokens: graph.input("row_tokens", "int64", ["batch", "time"]),
+      places: graph.input("token_places", "int64", ["inputs"]),
+    },
+  };
+}
+
 /** How a block's four matrices lie. */
 export type Gpt2Matrices = "in-out" | "out-in";
 

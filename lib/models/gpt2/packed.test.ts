@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { gradients } from "../../graph/gradients.js";
 import { Graph, type Tensor } from "../../graph/index.js";
-import { type Gpt2Inputs, gpt2Hidden } from "../gpt2.js";
+import { type Gpt2Inputs, gpt2Hidden, packedInputs } from "../gpt2.js";
 import { assertClose, type Fed, int64, int64Vector, ruleModel, type TinyModel } from "./test-support.js";
 
 const ROWS = [
@@ -48,27 +48,17 @@ describe("GPT-2 over packed rows", () => {
         weights,
       },
     );
-    const packed = await model.run(
-      graphOf(model, (graph) => ({
-        inputIds: graph.input("input_ids", "int64", ["inputs"]),
-        positionIds: graph.input("position_ids", "int64", ["inputs"]),
-        packed: {
-          tokens: graph.input("row_tokens", "int64", ["batch", "time"]),
-          places: graph.input("token_places", "int64", ["inputs"]),
-        },
-      })),
-      {
-        input_ids: int64Vector(tokens.map(({ id }) => id)),
-        position_ids: int64Vector(tokens.map(({ t }) => t)),
-        // behind a row's end stands a token of another row, which must not matter
-        row_tokens: int64(
-          ROWS.map((row, r) => Array.from({ length: TIME }, (_, t) => (t < row.length ? starts[r] + t : 3))),
-        ),
-        token_places: int64Vector(tokens.map(({ place }) => place)),
-        read: int64Vector(tokens.map((_, i) => i)),
-        weights,
-      },
-    );
+    const packed = await model.run(graphOf(model, packedInputs), {
+      input_ids: int64Vector(tokens.map(({ id }) => id)),
+      position_ids: int64Vector(tokens.map(({ t }) => t)),
+      // behind a row's end stands a token of another row, which must not matter
+      row_tokens: int64(
+        ROWS.map((row, r) => Array.from({ length: TIME }, (_, t) => (t < row.length ? starts[r] + t : 3))),
+      ),
+      token_places: int64Vector(tokens.map(({ place }) => place)),
+      read: int64Vector(tokens.map((_, i) => i)),
+      weights,
+    });
     assert.deepEqual(Object.keys(packed), Object.keys(padded));
     for (const [name, values] of Object.entries(padded)) assertClose(packed[name], values, 2e-5);
   });

@@ -2,8 +2,6 @@
  * @file Sequences of different lengths one after another, so that nothing is computed for padding, and where among them the tokens of
  * interest lie. Hidden states are gathered by index before the output layer, so logits are computed where they are read and nowhere else.
  */
-import type { Graph } from "../../../lib/graph/index.js";
-import type { Gpt2Inputs } from "../../../lib/models/gpt2.js";
 import { LearnerInputError } from "./errors.js";
 import type { HostFeed } from "./run-program.js";
 
@@ -15,21 +13,9 @@ export interface SequenceLimits {
   readonly vocabSize: number;
 }
 
-/** What a GPT-2 reads of packed sequences: N tokens of B sequences, the longest of T. `packTokens` makes the feeds. */
-export function packedInputs(graph: Graph): Gpt2Inputs {
-  return {
-    inputIds: graph.input("input_ids", "int64", ["inputs"]),
-    positionIds: graph.input("position_ids", "int64", ["inputs"]),
-    packed: {
-      tokens: graph.input("row_tokens", "int64", ["batch", "time"]),
-      places: graph.input("token_places", "int64", ["inputs"]),
-    },
-  };
-}
-
 /** Packed sequences. */
 export interface PackedTokens {
-  /** For `packedInputs`. */
+  /** For `packedInputs` of lib/models/gpt2.ts. */
   readonly feeds: Record<string, HostFeed>;
   /** Where each sequence begins among the N tokens. */
   readonly starts: readonly number[];

@@ -4,9 +4,9 @@
  */
 import { type Graph, tokenLogprobs } from "../../../lib/graph/index.js";
 import type { Gpt2Config } from "../../../lib/models/config.js";
-import { gpt2Hidden, gpt2Logits } from "../../../lib/models/gpt2.js";
+import { gpt2Hidden, gpt2Logits, packedInputs } from "../../../lib/models/gpt2.js";
 import { checkLabels, IGNORED_LABEL } from "./labels.js";
-import { checkIds, checkLength, int64Feed, packedInputs, packTokens } from "./layout.js";
+import { checkIds, checkLength, int64Feed, packTokens } from "./layout.js";
 import type { SupervisedTask } from "./supervised-learner.js";
 
 /** One text. */

@@ -61,7 +61,7 @@ export class PolicyModel {
 
   /**
    * Logprobs, values (at the positions that `valueIndexShift` says) and entropies of each response under the weights as they
-   * are; results in the order given. Runs in groups of similar length, so that little padding is computed. Throws
+   * are; results in the order given. Runs in groups of similar length, so that attention computes little padding. Throws
    * LearnerInputError on ids that do not fit and LearnerNonFiniteError where a result is not finite.
    */
   async forwardPass(

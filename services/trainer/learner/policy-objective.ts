@@ -4,12 +4,12 @@
  */
 import { Graph, tokenLogprobs } from "../../../lib/graph/index.js";
 import type { Gpt2Config } from "../../../lib/models/config.js";
-import { gpt2Hidden, gpt2Logits, valueHead } from "../../../lib/models/gpt2.js";
+import { gpt2Hidden, gpt2Logits, packedInputs, valueHead } from "../../../lib/models/gpt2.js";
 import { entropyOf, type PpoLossOptions, ppoLoss } from "../ppo/loss.js";
 import type { PpoOptions } from "../ppo/options.js";
 import { responseWindow, valueWindow } from "../ppo/response-window.js";
 import type { PpoSequence } from "../ppo/types.js";
-import { checkIds, checkLength, float32Feed, int64Feed, packedInputs, packTokens, places } from "./layout.js";
+import { checkIds, checkLength, float32Feed, int64Feed, packTokens, places } from "./layout.js";
 import type { HostFeed } from "./run-program.js";
 import type { Objective } from "./trainable-model.js";
 
