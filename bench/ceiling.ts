@@ -31,7 +31,7 @@ export async function measureGemm(
     engine.tensor("float32", [m, n]),
   ];
   for (const tensor of [x, w])
-    tensor.write(Float32Array.from({ length: tensor.size }, (_, i) => Math.sin(i)));
+    await tensor.write(Float32Array.from({ length: tensor.size }, (_, i) => Math.sin(i)));
   try {
     const seconds = await timeRuns(repetitions, () => program.run({ x, w }, { y }));
     return seconds.map((time) => (2 * m * k * n) / time / 1e9);

@@ -31,7 +31,7 @@ export const optimizer: Benchmark = {
     const weights = memory.buffer();
     const gradients = new GradientBuffer(memory);
     for (const vector of [...weights.vectors, ...gradients.total.vectors]) {
-      vector.write(new Float32Array(vector.size).map((_, i) => 1e-3 * Math.sin(i)));
+      await vector.write(new Float32Array(vector.size).map((_, i) => 1e-3 * Math.sin(i)));
     }
     const adam = new Adam(memory, weights, gradients.total);
     const repetitions = { warmup: 2, runs };

@@ -9,15 +9,13 @@
  * `rlhf-weights-v1\n`.
  */
 import { createHash, type Hash } from "node:crypto";
+import { BREATH_BYTES, Breather } from "./breather.js";
 
 /** A float32 tensor with its shape. */
 export interface Float32Tensor {
   readonly shape: readonly number[];
   readonly data: Float32Array;
 }
-
-/** Bytes hashed between two breaths of the event loop: about 5 ms. */
-const YIELD_BYTES = 8 << 20;
 
 /** Names in the order in which the digest takes them. */
 export function digestOrder(names: Iterable<string>): string[] {
@@ -27,19 +25,16 @@ export function digestOrder(names: Iterable<string>): string[] {
 /** Builds a digest tensor by tensor; the caller adds them in {@link digestOrder}. */
 export class WeightsHasher {
   private readonly hash: Hash = createHash("sha256").update("rlhf-weights-v1\n");
+  private readonly breather = new Breather();
 
   /** Adds one tensor, letting other work run in between. Throws RangeError when data and shape disagree. */
   async add(name: string, { shape, data }: Float32Tensor): Promise<void> {
     const bytes = this.addOutline(name, shape, data);
-    for (let at = 0; at < bytes.length; at += YIELD_BYTES) {
-      this.hash.update(bytes.subarray(at, at + YIELD_BYTES));
-      if (at > 0) await new Promise((resume) => setImmediate(resume));
+    for (let at = 0; at < bytes.length; at += BREATH_BYTES) {
+      const piece = bytes.subarray(at, at + BREATH_BYTES);
+      this.hash.update(piece);
+      await this.breather.after(piece.length);
     }
-  }
-
-  /** As {@link add}, at one stroke. */
-  addSync(name: string, { shape, data }: Float32Tensor): void {
-    this.hash.update(this.addOutline(name, shape, data));
   }
 
   /** The digest, lower-case hex; nothing can be added afterwards. */
@@ -63,9 +58,9 @@ export class WeightsHasher {
   }
 }
 
-/** Digest of the tensors, lower-case hex (64 characters). About 1.5 GB/s, on the calling thread. */
-export function weightsDigest(tensors: ReadonlyMap<string, Float32Tensor>): string {
+/** Digest of the tensors, lower-case hex (64 characters). About 1.5 GB/s on the calling thread, letting other work run in between. */
+export async function weightsDigest(tensors: ReadonlyMap<string, Float32Tensor>): Promise<string> {
   const hasher = new WeightsHasher();
-  for (const name of digestOrder(tensors.keys())) hasher.addSync(name, tensors.get(name)!);
+  for (const name of digestOrder(tensors.keys())) await hasher.add(name, tensors.get(name)!);
   return hasher.hex();
 }

@@ -1,6 +1,7 @@
 /**
  * @file Checkpoints in and out: safetensors files and Hugging Face model directories.
  */
+export { BREATH_BYTES, Breather } from "./breather.js";
 export { digestOrder, WeightsHasher, weightsDigest } from "./digest.js";
 export { CheckpointError, CheckpointWriteError } from "./errors.js";
 export { type JsonObject, readJsonObject } from "./json-file.js";

@@ -60,7 +60,7 @@ describe("loadCheckpoint", () => {
       const shaped = new Map(
         specs.map(({ name, shape }) => [name, { shape, data: checkpoint.tensors.get(name)! }]),
       );
-      assert.equal(checkpoint.digest, weightsDigest(shaped));
+      assert.equal(checkpoint.digest, await weightsDigest(shaped));
     }
   });
 

@@ -46,7 +46,7 @@ describe("saveCheckpoint", () => {
       tokenizerFrom: gpt2,
       files: { "notes.txt": "kept", "extra.json": { a: 1 } },
     });
-    assert.equal(digest, weightsDigest(tensors(9)));
+    assert.equal(digest, await weightsDigest(tensors(9)));
     const checkpoint = await loadCheckpoint(dir, specs);
     assert.deepEqual([...checkpoint.tensors.get("transformer.wte.weight")!], [9, 1, 2, 3]);
     assert.equal(checkpoint.weightVersion, 12);
@@ -139,16 +139,35 @@ describe("saveCheckpoint", () => {
     assert.ok(!existsSync(dead) && existsSync(living));
   });
 
-  it("digests by name and shape, whatever the order of the tensors", () => {
+  it("lets the event loop turn while it digests, over large tensors and over many small ones", async () => {
+    const MB = 1 << 20;
+    for (const sizes of [[40], Array(40).fill(1)]) {
+      const weights = sizes.map(
+        (mb, i) => [`w${i}`, { shape: [mb, MB / 4], data: new Float32Array((mb * MB) / 4) }] as const,
+      );
+      let turns = 0;
+      let done = false;
+      const count = () => {
+        turns += 1;
+        if (!done) setImmediate(count);
+      };
+      setImmediate(count);
+      await weightsDigest(new Map(weights));
+      done = true;
+      assert.ok(turns >= 10, `${turns} turns in ${sizes.length} tensors, 40 MB together`);
+    }
+  });
+
+  it("digests by name and shape, whatever the order of the tensors", async () => {
     const reversed = new Map([...tensors(1)].reverse());
-    assert.equal(weightsDigest(reversed), weightsDigest(tensors(1)));
-    assert.notEqual(weightsDigest(tensors(2)), weightsDigest(tensors(1)));
+    assert.equal(await weightsDigest(reversed), await weightsDigest(tensors(1)));
+    assert.notEqual(await weightsDigest(tensors(2)), await weightsDigest(tensors(1)));
     const flat = new Map([["a", { shape: [4], data: new Float32Array(4) }]]);
     const square = new Map([["a", { shape: [2, 2], data: new Float32Array(4) }]]);
-    assert.notEqual(weightsDigest(flat), weightsDigest(square));
+    assert.notEqual(await weightsDigest(flat), await weightsDigest(square));
     // sha256 of the sixteen bytes rlhf-weights-v1\n: a set without tensors
     assert.equal(
-      weightsDigest(new Map()),
+      await weightsDigest(new Map()),
       "0837249067c86b1775ee2f7ca9af0e59d60ce72e4e0e5a9e41f395841113bd62",
     );
   });

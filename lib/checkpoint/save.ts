@@ -57,7 +57,7 @@ export async function saveCheckpoint(dir: string, content: CheckpointContent): P
   for (const name of Object.keys(content.files ?? {})) {
     if (!/^[^/\\\0]+$/.test(name)) throw new RangeError(`files: ${name} is not a plain file name`);
   }
-  const digest = weightsDigest(tensors);
+  const digest = await weightsDigest(tensors);
   const metadata: Record<string, string> = { [WEIGHT_VERSION_KEY]: String(weightVersion) };
   if (dtype === "F32") metadata[WEIGHTS_DIGEST_KEY] = digest;
   await replaceDirectory(dir, async (folder) => {

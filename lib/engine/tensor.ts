@@ -16,6 +16,13 @@ export interface DeviceCopies {
   copyOut(target: EngineData, source: bigint): Promise<void>;
 }
 
+/** Copies `byteLength` bytes of host memory, each end an array or an address. */
+export type HostCopy = (
+  target: EngineData | bigint,
+  source: EngineData | bigint,
+  byteLength: number,
+) => Promise<void>;
+
 /** What a tensor needs of its engine. */
 export interface TensorContext {
   readonly guard: LeakGuard;
@@ -25,7 +32,7 @@ export interface TensorContext {
   createValue(tensor: NativeTensor): bigint;
   freeValue(value: bigint): void;
   /** Copies a large block of host memory without blocking the event loop, where the binding can. */
-  copyAsync?(target: EngineData, source: NativeTensor): Promise<void>;
+  readonly copyAsync?: HostCopy;
 }
 
 /** Below this a copy is quicker done than handed to another thread. */
@@ -175,7 +182,7 @@ export class StoredTensor implements EngineTensor {
     try {
       if (device !== undefined) await device.copyOut(copy, this.native.address);
       else if (copyAsync !== undefined && copy.byteLength >= SMALL_COPY_BYTES)
-        await copyAsync(copy, this.native);
+        await copyAsync(copy, this.native.address, copy.byteLength);
       else copy.set(this.data as never);
     } finally {
       this.native.unpin();
@@ -183,12 +190,19 @@ export class StoredTensor implements EngineTensor {
     return copy;
   }
 
-  write(src: EngineData): void {
+  async write(src: EngineData): Promise<void> {
     this.#checkAlive("write");
     checkData(this.dtype, this.size, src);
-    const { device } = this.context;
-    if (device === undefined) this.data.set(src as never);
-    else device.copyIn(this.native.address, src);
+    const { device, copyAsync } = this.context;
+    this.native.pin();
+    try {
+      if (device !== undefined) device.copyIn(this.native.address, src);
+      else if (copyAsync !== undefined && src.byteLength >= SMALL_COPY_BYTES)
+        await copyAsync(this.native.address, src, src.byteLength);
+      else this.data.set(src as never);
+    } finally {
+      this.native.unpin();
+    }
   }
 
   view(dims: readonly number[], elementOffset = 0): EngineTensor {

@@ -87,8 +87,11 @@ export interface EngineTensor {
   readonly data: EngineData;
   /** A copy of the elements on the host; waits for the device. */
   read(): Promise<EngineData>;
-  /** Overwrites all elements. Throws EngineError unless `src` has this type and size. */
-  write(src: EngineData): void;
+  /**
+   * Overwrites all elements; a large copy does not block the event loop, so leave `src` alone until it is done. Rejects with
+   * EngineError unless `src` has this type and size.
+   */
+  write(src: EngineData): Promise<void>;
   /**
    * A tensor over `dims` elements of this one's memory, from `elementOffset` (default 0): for example the first n rows
    * of a KV buffer. Releases on its own; keeps the memory alive.

@@ -64,7 +64,7 @@ function contract(kind: "nats" | "file", make: () => Promise<Harness>) {
       tensors.get("scale")!.data[0] = -0;
       const manifest = await bus.publish(tensors, { version: 0 });
       assert.deepEqual(await bus.head(), manifest);
-      assert.equal(manifest.digest, weightsDigest(tensors));
+      assert.equal(manifest.digest, await weightsDigest(tensors));
       assert.equal(manifest.parameters, 89);
       assert.equal(manifest.object, `${run}/0-${manifest.digest.slice(0, 16)}`);
       const { tensors: found } = await bus.fetch(manifest);

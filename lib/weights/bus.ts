@@ -4,7 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
-import type { TensorSpec } from "../checkpoint/index.js";
+import { Breather, type TensorSpec } from "../checkpoint/index.js";
 import {
   counter,
   errorType,
@@ -275,6 +275,7 @@ export class VersionedBus implements WeightsBus {
       });
     }
     const reader = new ObjectReader(manifest, expected);
+    const breather = new Breather();
     const what = `v${manifest.version} (${manifest.object})`;
     const progress = () => `${reader.received} of ${manifest.bytes} bytes were read`;
     const stop = new AbortController(); // ends the transport's reading whatever ended ours
@@ -299,6 +300,7 @@ export class VersionedBus implements WeightsBus {
           );
           if (done) break;
           reader.push(value);
+          await breather.after(value.length);
         }
       } finally {
         stop.abort();

@@ -2,10 +2,9 @@
  * @file The bytes of a published object: one safetensors file, F32, tensors in ascending order of their names. Producer side.
  * In: tensors in memory. Out: header and views on the tensors' own buffers, never one big copy.
  */
-import { digestOrder, encodeHeader, WeightsHasher } from "../checkpoint/index.js";
+import { Breather, digestOrder, encodeHeader, WeightsHasher } from "../checkpoint/index.js";
 import { WeightsNotFiniteError } from "./errors.js";
 import { findNonFinite } from "./finite.js";
-import { BREATH_BYTES, Breather } from "./waiting.js";
 
 /** A tensor to publish. Its numbers must not change until the publish is done. */
 export interface WeightTensor {
@@ -73,13 +72,12 @@ export async function digestFinite(
   allowNonFinite: boolean,
 ): Promise<string> {
   const hasher = new WeightsHasher();
-  const breather = new Breather(BREATH_BYTES);
+  const breather = new Breather();
   for (const name of digestOrder(tensors.keys())) {
     const tensor = tensors.get(name)!;
-    const bad = allowNonFinite ? -1 : await findNonFinite(tensor.data);
+    const bad = allowNonFinite ? -1 : await findNonFinite(tensor.data, breather);
     if (bad >= 0) throw new WeightsNotFiniteError(version, name, bad, tensor.data[bad]);
     await hasher.add(name, tensor);
-    await breather.after(tensor.data.byteLength);
   }
   return hasher.hex();
 }

@@ -3,13 +3,18 @@
  * own. Consumer side; holds nothing but the arrays. Checks length, header, names, shapes, types, digest and finiteness, and
  * gives nothing out before all of it holds.
  */
-import { CheckpointError, type TensorInfo, type TensorSpec, WeightsHasher } from "../checkpoint/index.js";
+import {
+  Breather,
+  CheckpointError,
+  type TensorInfo,
+  type TensorSpec,
+  WeightsHasher,
+} from "../checkpoint/index.js";
 import { parseHeader, readHeaderLength, type SafetensorsHeader } from "../checkpoint/safetensors-header.js";
 import { WeightsCorruptError } from "./errors.js";
 import { findNonFinite } from "./finite.js";
 import type { WeightsManifest } from "./manifest.js";
 import { objectMetadata } from "./object-bytes.js";
-import { BREATH_BYTES, Breather } from "./waiting.js";
 
 /** Reads one object. Call push for every chunk in order, then finish. */
 export class ObjectReader {
@@ -24,7 +29,7 @@ export class ObjectReader {
   #target: Uint8Array = new Uint8Array(0); // its bytes
   #filled = 0;
   #received = 0;
-  readonly #breather = new Breather(BREATH_BYTES);
+  readonly #breather = new Breather();
   #checks: Promise<void> = Promise.resolve();
   #notFinite: { tensor: string; index: number; value: number } | undefined;
 
@@ -141,8 +146,7 @@ export class ObjectReader {
     const data = this.#tensors.get(name)!;
     this.#checks = this.#checks.then(async () => {
       await this.#hasher.add(name, { shape, data });
-      await this.#breather.after(data.byteLength);
-      const index = this.#notFinite ? -1 : await findNonFinite(data);
+      const index = this.#notFinite ? -1 : await findNonFinite(data, this.#breather);
       if (index >= 0) this.#notFinite = { tensor: name, index, value: data[index] };
     });
     this.#next++;

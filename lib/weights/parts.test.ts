@@ -43,7 +43,7 @@ describe("object reader", () => {
     const tensors = someTensors(3, 5000);
     const layout = layOut(tensors, objectMetadata("r", "m", 4));
     const bytes = Buffer.concat([...pieces(layout, tensors)]);
-    const digest = weightsDigest(tensors);
+    const digest = await weightsDigest(tensors);
     const manifest = manifestOf(4, { digest, bytes: bytes.length, parameters: layout.parameters });
     await fc.assert(
       fc.asyncProperty(fc.array(fc.integer({ min: 1, max: 9000 }), { minLength: 1 }), async (sizes) => {
@@ -65,7 +65,7 @@ describe("object reader", () => {
     const tensors = someTensors(3);
     const layout = layOut(tensors, objectMetadata("r", "m", 4));
     const bytes = Buffer.concat([...pieces(layout, tensors)]);
-    const digest = weightsDigest(tensors);
+    const digest = await weightsDigest(tensors);
     const manifest = manifestOf(4, { digest, bytes: bytes.length, parameters: layout.parameters });
     const refused = async (damaged: Uint8Array) => {
       const reader = new ObjectReader(manifest);

@@ -80,25 +80,3 @@ export async function keepDoing(
     await pause(wait, signal);
   }
 }
-
-/** Lets other work of the process run now and then during a long computation. */
-export class Breather {
-  #since = 0;
-  readonly #every: number;
-
-  /** `every`: units of work between two breaths. */
-  constructor(every: number) {
-    this.#every = every;
-  }
-
-  /** Counts `work` done; after enough of it, waits for one turn of the event loop. */
-  async after(work: number): Promise<void> {
-    this.#since += work;
-    if (this.#since < this.#every) return;
-    this.#since = 0;
-    await new Promise((resume) => setImmediate(resume));
-  }
-}
-
-/** Bytes hashed and looked at between two breaths: about 10 ms. */
-export const BREATH_BYTES = 8 << 20;

@@ -46,7 +46,7 @@ describe("an elementwise program", () => {
     return contents.map((content) => {
       if (!together) return keep(engine.tensor("float32", [content.length], Float32Array.from(content)));
       const vector = keep(memory.take());
-      vector.write(content);
+      (vector.data as Float32Array).set(content);
       return vector;
     });
   }
@@ -126,8 +126,8 @@ describe("an elementwise program", () => {
       const program = new ElementwiseProgram(each, example());
       const memory = new VectorMemory(each, { size: LONG, count: 2 });
       const [a, b] = [memory.take(), memory.take()];
-      a.write(numbers(LONG, 1));
-      b.write(numbers(LONG, 2));
+      await a.write(numbers(LONG, 1));
+      await b.write(numbers(LONG, 2));
       const sums = await program.run({ a, b }, { scale: 3 }, { next: a });
       results.push([await a.read(), sums]);
       program.release();
@@ -245,7 +245,7 @@ describe("memory for vectors", () => {
     const engine = await createEngine({ intraOpThreads: 1 });
     const memory = new VectorMemory(engine, { size: 5, count: 2 });
     const [one, two] = [memory.take(), memory.take()];
-    one.write(Float32Array.of(1, 2, 3, 4, 5));
+    await one.write(Float32Array.of(1, 2, 3, 4, 5));
     assert.deepEqual([...((await two.read()) as Float32Array)], [0, 0, 0, 0, 0]);
     assert.throws(() => memory.take(), { name: "RangeError", message: "all 2 vectors are taken" });
     for (const vector of [one, two]) vector.release();

@@ -267,8 +267,12 @@ export class OrtApi {
     if (byteLength > 0) this.#memcpy(target, source, byteLength);
   }
 
-  /** Copies bytes on a libuv thread, to an address or into an array. The caller keeps the source. */
-  copyAsync(target: Pointer | ArrayBufferView, source: Pointer, byteLength: number): Promise<void> {
+  /** Copies bytes on a libuv thread, between addresses or arrays. The caller keeps what lies at an address. */
+  copyAsync(
+    target: Pointer | ArrayBufferView,
+    source: Pointer | ArrayBufferView,
+    byteLength: number,
+  ): Promise<void> {
     return new Promise((resolve, reject) => {
       const args = [target, source, byteLength];
       const release = this.hold(args);

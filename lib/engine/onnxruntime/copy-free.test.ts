@@ -86,6 +86,31 @@ describe("the copy-free engine", () => {
     for (const one of [program, a, b, c]) one.release();
   });
 
+  it("keeps the event loop free while a large tensor is read and written, and the memory until then", async () => {
+    const size = 64 << 20; // 256 MB
+    const tensor = engine.tensor("float32", [size]);
+    const source = new Float32Array(size).fill(3);
+    source[size - 1] = 4;
+    let turns = 0;
+    let done = false;
+    const count = () => {
+      turns += 1;
+      if (!done) setImmediate(count);
+    };
+    const view = tensor.view([size]);
+    setImmediate(count);
+    const writing = tensor.write(source);
+    tensor.release(); // a copy in flight keeps what it uses
+    await writing;
+    const written = turns;
+    const copy = (await view.read()) as Float32Array;
+    done = true;
+    assert.ok(written > 10, `${written} turns of the event loop during a write`);
+    assert.ok(turns - written > 10, `${turns - written} turns of the event loop during a read`);
+    assert.equal(Buffer.compare(Buffer.from(copy.buffer), Buffer.from(source.buffer)), 0);
+    view.release();
+  });
+
   it("leaves libuv threads for files while more runs wait than libuv has threads", async () => {
     const program = await engine.compile(productGraph());
     const a = engine.tensor("float32", [1024, 1024]);

@@ -24,9 +24,9 @@ describe("tensors in device memory", () => {
     const tensor = engine.tensor("float32", [2, 2], data);
     data[0] = 9; // was copied
     assert.deepEqual(await tensor.read(), Float32Array.of(1, 2, 3, 4));
-    tensor.write(Float32Array.of(5, 6, 7, 8));
+    await tensor.write(Float32Array.of(5, 6, 7, 8));
     const row = tensor.view([2], 2);
-    row.write(Float32Array.of(0, -1));
+    await row.write(Float32Array.of(0, -1));
     assert.deepEqual(await tensor.read(), Float32Array.of(5, 6, 0, -1));
     assert.throws(
       () => tensor.data,

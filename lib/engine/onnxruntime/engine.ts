@@ -137,7 +137,7 @@ class OrtEngine implements Engine {
         );
       },
       freeValue: (value) => api.free("ReleaseValue", value),
-      copyAsync: (target, source) => api.copyAsync(target, source.address, source.byteLength),
+      copyAsync: api.copyAsync.bind(api),
     };
   }
 
@@ -152,7 +152,7 @@ class OrtEngine implements Engine {
     }
     const tensor = new StoredTensor(this.#context, this.#allocate(byteLength), dtype, dims);
     if (this.#memory === undefined) return tensor; // host memory comes zeroed
-    tensor.write(data ?? new (dtypeInfo(dtype).array)(count));
+    this.#memory.copyIn(tensor.native.address, data ?? new (dtypeInfo(dtype).array)(count));
     return tensor;
   }
 

@@ -131,9 +131,7 @@ function wave(count: number, stream: number): number[] {
 }
 
 function toTensor(engine: Engine, { dtype, dims, data }: Feeds[string]): EngineTensor {
-  const tensor = engine.tensor(dtype, dims);
-  tensor.write(toData(dtype, data));
-  return tensor;
+  return engine.tensor(dtype, dims, toData(dtype, data));
 }
 
 function toData(dtype: DType, numbers: readonly number[]): EngineData {

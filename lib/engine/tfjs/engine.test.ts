@@ -34,7 +34,7 @@ describe("the TensorFlow.js engine", () => {
     }
     assert.deepEqual(mine, Float32Array.of(0, -8));
     assert.deepEqual(own.data, Float32Array.of(0, 0, -1, -10, 0, 0));
-    own.write(Float32Array.of(5, 5, 5, 5, 5, 5)); // what the worker kept of the row is out of date now
+    await own.write(Float32Array.of(5, 5, 5, 5, 5, 5)); // what the worker kept of the row is out of date now
     const { weight } = await program.run({ weight: row, gradient, rate });
     assert.deepEqual(weight.data, Float32Array.of(4.5, 0));
     for (const one of [program, wrapped, own, row, gradient, rate, weight]) one.release();

@@ -19,7 +19,7 @@ class Rollout {
         const dims = [rows, heads, cacheLength, hiddenSize / heads];
         const cache = model.engine.tensor("float32", dims);
         // what a finished row left behind must not be seen
-        cache.write(new Float32Array(cache.size).fill(7));
+        cache.data.fill(7 as never);
         this.#caches[cacheName(layer, kind)] = cache;
       }
     }

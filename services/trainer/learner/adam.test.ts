@@ -31,8 +31,8 @@ describe("Adam", () => {
 
   it("moves by the learning rate against the gradient in the first step, whatever its size", async () => {
     const { weights, gradients, adam, values, release } = await setUp([{ name: "w", shape: [3] }]);
-    weights.view("w").write(Float32Array.of(1, 1, 1));
-    gradients.view("w").write(Float32Array.of(100, -0.01, 0));
+    await weights.view("w").write(Float32Array.of(1, 1, 1));
+    await gradients.view("w").write(Float32Array.of(100, -0.01, 0));
     await adam.update({ learningRate: 0.1, gradientScale: 1 });
     assertClose(await values("w"), [0.9, 1.1, 1], 1e-6);
     release();
@@ -41,14 +41,14 @@ describe("Adam", () => {
   it("follows the formula over many steps, and momentum moves a weight without gradient", async () => {
     const { weights, gradients, adam, values, release } = await setUp([{ name: "w", shape: [2, 2] }]);
     const w = [0.5, -0.25, 2, 0];
-    weights.view("w").write(Float32Array.from(w));
+    await weights.view("w").write(Float32Array.from(w));
     const [m, s] = [
       [0, 0, 0, 0],
       [0, 0, 0, 0],
     ];
     for (let k = 1; k <= 20; k++) {
       const g = [Math.sin(k), k === 1 ? 1 : 0, 1e-3 * k, -k];
-      gradients.view("w").write(Float32Array.from(g));
+      await gradients.view("w").write(Float32Array.from(g));
       await adam.update({ learningRate: 0.01, gradientScale: 0.5 });
       for (const i of w.keys()) {
         const scaled = 0.5 * g[i];
@@ -69,7 +69,8 @@ describe("Adam", () => {
       { name: "weight", shape: [1, 2] },
     ];
     const { weights, adam, values, release } = await setUp(shapes, { weightDecay: 0.5 });
-    for (const { name, shape } of shapes) weights.view(name).write(new Float32Array(shape.at(-1)!).fill(4));
+    for (const { name, shape } of shapes)
+      await weights.view(name).write(new Float32Array(shape.at(-1)!).fill(4));
     await adam.update({ learningRate: 0.1, gradientScale: 1 });
     assertClose(await values("weight"), [3.8, 3.8], 1e-6);
     assert.deepEqual(await values("bias"), [4, 4]);
@@ -89,8 +90,8 @@ describe("Adam", () => {
       for (const [i, { name, size }] of shapes
         .map((s) => ({ ...s, size: s.shape.reduce((a, b) => a * b) }))
         .entries()) {
-        weights.view(name).write(new Float32Array(size).map((_, k) => k - i));
-        gradients.view(name).write(new Float32Array(size).map((_, k) => Math.sin(k + i)));
+        await weights.view(name).write(new Float32Array(size).map((_, k) => k - i));
+        await gradients.view(name).write(new Float32Array(size).map((_, k) => Math.sin(k + i)));
       }
       await adam.update({ learningRate: 0.1, gradientScale: 0.5 });
       results.push([await weights.read(), await adam.exportState()]);
@@ -107,8 +108,8 @@ describe("Adam", () => {
   it("updates long buffers to the last element", async () => {
     const size = 600_001;
     const { weights, gradients, adam, values, release } = await setUp([{ name: "w", shape: [size] }]);
-    weights.view("w").write(new Float32Array(size).fill(1));
-    gradients.view("w").write(new Float32Array(size).fill(-2));
+    await weights.view("w").write(new Float32Array(size).fill(1));
+    await gradients.view("w").write(new Float32Array(size).fill(-2));
     await adam.update({ learningRate: 0.5, gradientScale: 1 });
     const after = await values("w");
     assert.ok(after.every((value) => Math.abs(value - 1.5) < 1e-6));
@@ -120,17 +121,17 @@ describe("Adam", () => {
     const one = await setUp(shapes);
     const start = Float32Array.of(1, 2, 3, 4, 5);
     const gradient = (k: number) => start.map((x) => Math.sin(x * k));
-    one.weights.view("w").write(start);
+    await one.weights.view("w").write(start);
     for (let k = 1; k <= 3; k++) {
-      one.gradients.view("w").write(gradient(k));
+      await one.gradients.view("w").write(gradient(k));
       await one.adam.update({ learningRate: 0.1, gradientScale: 1 });
     }
     const state = await one.adam.exportState();
     const two = await setUp(shapes);
-    two.weights.view("w").write(Float32Array.from(await one.values("w")));
-    two.adam.importState(state);
+    await two.weights.view("w").write(Float32Array.from(await one.values("w")));
+    await two.adam.importState(state);
     for (const { gradients, adam } of [one, two]) {
-      gradients.view("w").write(gradient(4));
+      await gradients.view("w").write(gradient(4));
       await adam.update({ learningRate: 0.1, gradientScale: 1 });
     }
     assert.deepEqual(await two.values("w"), await one.values("w"));
@@ -142,14 +143,14 @@ describe("Adam", () => {
     const { adam, release } = await setUp([{ name: "w", shape: [5] }]);
     const own = await adam.exportState();
     const short = new Map([["w", { shape: [4], data: new Float32Array(4).fill(1) }]]);
-    assert.throws(() => adam.importState({ ...own, step: 3, moment2: short }), {
+    await assert.rejects(adam.importState({ ...own, step: 3, moment2: short }), {
       code: "CHECKPOINT_CORRUPT",
       message: "second moment of w: expected [5], got 4 numbers",
     });
-    assert.throws(() => adam.importState({ ...own, moment1: new Map() }), {
+    await assert.rejects(adam.importState({ ...own, moment1: new Map() }), {
       message: "first moment of w: expected [5], got nothing",
     });
-    assert.throws(() => adam.importState({ ...own, step: -1 }), { message: /whole number from 0, got -1/ });
+    await assert.rejects(adam.importState({ ...own, step: -1 }), { message: /whole number from 0, got -1/ });
     assert.deepEqual(await adam.exportState(), own);
     release();
   });

@@ -109,16 +109,16 @@ export class Adam {
     return { step: this.#step, moment1: await this.#moment1.read(), moment2: await this.#moment2.read() };
   }
 
-  /** Goes on from a checkpoint. Throws LearnerStateError, and changes nothing, where a moment is missing or does not fit. */
-  importState({ step, moment1, moment2 }: AdamState): void {
+  /** Goes on from a checkpoint. Rejects with LearnerStateError, and changes nothing, where a moment is missing or does not fit. */
+  async importState({ step, moment1, moment2 }: AdamState): Promise<void> {
     if (!Number.isSafeInteger(step) || step < 0) {
       throw new LearnerStateError(`optimizer step: expected a whole number from 0, got ${step}`);
     }
     const [first, second] = [dataOf(moment1), dataOf(moment2)];
     this.#moment1.check(first, FIRST);
     this.#moment2.check(second, SECOND);
-    this.#moment1.write(first, FIRST);
-    this.#moment2.write(second, SECOND);
+    await this.#moment1.write(first, FIRST);
+    await this.#moment2.write(second, SECOND);
     this.#step = step;
   }
 

@@ -38,7 +38,7 @@ export class GradientBuffer {
   async collect(compute: (into: ParameterBuffer) => Promise<boolean>): Promise<void> {
     if (this.#minibatches === 0) {
       // the first writes over the sum of the step before, so nothing has to be cleared
-      if (!(await compute(this.total))) this.total.clear();
+      if (!(await compute(this.total))) await this.total.clear();
     } else {
       this.#extra ??= this.#memory.buffer();
       if (await compute(this.#extra)) await this.#addTo(this.total, this.#extra);

@@ -132,9 +132,9 @@ export class ParameterBuffer {
   }
 
   /** Overwrites all of it with copies of `tensors`, which must pass `check`; otherwise nothing is changed. */
-  write(tensors: ReadonlyMap<string, Float32Array>, what: string): void {
+  async write(tensors: ReadonlyMap<string, Float32Array>, what: string): Promise<void> {
     this.check(tensors, what);
-    for (const { name } of this.layout.slots) this.view(name).write(tensors.get(name)!);
+    for (const { name } of this.layout.slots) await this.view(name).write(tensors.get(name)!);
   }
 
   /** A copy on the host, by name. */
@@ -149,8 +149,8 @@ export class ParameterBuffer {
   }
 
   /** Sets all to zero. */
-  clear(): void {
-    for (const vector of this.vectors) vector.write(new Float32Array(vector.size));
+  async clear(): Promise<void> {
+    for (const vector of this.vectors) await vector.write(new Float32Array(vector.size));
   }
 
   /** Idempotent. */

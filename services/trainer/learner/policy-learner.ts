@@ -97,7 +97,7 @@ export class PolicyLearner {
 
   /** Goes on from a checkpoint's optimizer state. Rejects with LearnerStateError where it does not fit. */
   importState(state: LearnerState): Promise<void> {
-    return this.exclusive(async (model) => model.trainable.importState(state));
+    return this.exclusive((model) => model.trainable.importState(state));
   }
 
   /** Waits for calls in flight, then releases everything but the engine. */

@@ -133,9 +133,9 @@ export class SupervisedLearner<Example> {
     return this.#model.exportState();
   }
 
-  /** Goes on from a checkpoint's optimizer state. Throws LearnerStateError where it does not fit. */
-  importState(state: LearnerState): void {
-    this.#model.importState(state);
+  /** Goes on from a checkpoint's optimizer state. Rejects with LearnerStateError where it does not fit. */
+  importState(state: LearnerState): Promise<void> {
+    return this.#model.importState(state);
   }
 
   /** Releases everything but the engine. Idempotent. */

@@ -172,7 +172,7 @@ describe("trainable model", () => {
     await learn(first, batches.slice(0, 5));
     const state = structuredClone(await first.exportState());
     const second = await create(options, await weightsOf(first));
-    second.importState(state);
+    await second.importState(state);
     await learn(second, batches.slice(5));
     assert.deepEqual(await weightsOf(second), await weightsOf(whole));
     assert.deepEqual(await second.exportState(), await whole.exportState());

@@ -138,7 +138,7 @@ export class TrainableModel<Batch> {
     try {
       const memory = new ParameterMemory(engine, layout);
       const buffer = keep(memory.buffer());
-      buffer.write(weights, "weight");
+      await buffer.write(weights, "weight");
       const program = keep(await engine.compile(graph));
       const gradientBuffer = keep(new GradientBuffer(memory));
       const adam = keep(new Adam(memory, buffer, gradientBuffer.total, options));
@@ -250,12 +250,12 @@ export class TrainableModel<Batch> {
     return { ...(await this.#optimizer.exportState()), scheduleStep: this.#scheduleStep };
   }
 
-  /** Goes on from an exported state. Throws LearnerStateError, and changes nothing, where it does not fit. */
-  importState(state: LearnerState): void {
+  /** Goes on from an exported state. Rejects with LearnerStateError, and changes nothing, where it does not fit. */
+  async importState(state: LearnerState): Promise<void> {
     if (!Number.isSafeInteger(state.scheduleStep) || state.scheduleStep < 0) {
       throw new LearnerStateError(`scheduleStep: expected a whole number from 0, got ${state.scheduleStep}`);
     }
-    this.#optimizer.importState(state);
+    await this.#optimizer.importState(state);
     this.#scheduleStep = state.scheduleStep;
     this.#gradients.reset();
   }

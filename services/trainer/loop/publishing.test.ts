@@ -8,7 +8,7 @@ import { StallWatch } from "../stalls/stall-watch.js";
 import { Publisher } from "./publishing.js";
 
 const WEIGHTS = new Map([["w", { shape: [2], data: new Float32Array([1, 2]) }]]);
-const DIGEST = weightsDigest(WEIGHTS);
+const DIGEST = await weightsDigest(WEIGHTS);
 const manifest = (digest: string) => ({ version: 5, digest }) as WeightsManifest;
 const away = () => new BusUnavailableError("nats://bus", "read the head", new Error("timeout"));
 const conflict = (digest: string) => new WeightsConflictError("run", 5, manifest(digest));

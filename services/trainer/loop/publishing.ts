@@ -106,8 +106,8 @@ export class Publisher {
         return await bus.publish(tensors, { version, ...(traceparent ? { traceparent } : {}), signal });
       } catch (error) {
         // an attempt before this one may have got through, and its answer not
-        if (attempts > 1 && error instanceof WeightsConflictError && isPublished(error, version, tensors)) {
-          return error.head;
+        if (attempts > 1 && error instanceof WeightsConflictError) {
+          if (await isPublished(error, version, tensors)) return error.head;
         }
         throw error;
       }
@@ -151,10 +151,10 @@ export class Publisher {
   }
 }
 
-function isPublished(
+async function isPublished(
   { head }: WeightsConflictError,
   version: number,
   tensors: ReadonlyMap<string, HostParameter>,
-): boolean {
-  return head.version === version && head.digest === weightsDigest(tensors);
+): Promise<boolean> {
+  return head.version === version && head.digest === (await weightsDigest(tensors));
 }

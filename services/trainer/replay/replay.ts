@@ -97,7 +97,7 @@ async function repeat(
     if (failure !== "") return failed(failure, "none");
     const metrics = asWritten(stepMetrics(config, batch, learned, learnt, version));
     const { compared, differences } = compareMetrics(line ?? {}, metrics);
-    const digest = weightsDigest(policyTensors(await learner.readWeights()));
+    const digest = await weightsDigest(policyTensors(await learner.readWeights()));
     const moved =
       published && published.digest !== digest
         ? [{ quantity: "digest of the weights after the step", first: published.digest, second: digest }]

@@ -86,7 +86,7 @@ export async function runSupervised<Source, Example>(
     learner = active;
     if (resumeFrom) {
       const state = stateSchema.parse(resumeFrom.state);
-      active.importState(await readOptimizer(resumeFrom.folder, state.optimizer));
+      await active.importState(await readOptimizer(resumeFrom.folder, state.optimizer));
     }
     context.running(totalSteps);
     for (let step = (resumeFrom?.step ?? 0) + 1; step <= totalSteps; step++) {
