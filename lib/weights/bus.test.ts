@@ -15,8 +15,8 @@ import {
 import { eventually, fileHarness, type Harness, natsHarness, natsMissing, someTensors } from "./testing.js";
 
 /** The contract of a weights bus: every kind of bus must pass all of it. */
-function contract(kind: "nats" | "file", make: () => Promise<Harness>, { fetchThread = false } = {}) {
-  describe(`a weights bus over ${kind}${fetchThread ? " that fetches on a thread" : ""}`, () => {
+function contract(kind: "nats" | "file", make: () => Promise<Harness>) {
+  describe(`a weights bus over ${kind}`, () => {
     let harness: Harness;
     let runs = 0;
     let run: string;
@@ -36,7 +36,7 @@ function contract(kind: "nats" | "file", make: () => Promise<Harness>, { fetchTh
     afterEach(async () => {
       await Promise.all(followers.splice(0).map((follower) => follower.stop()));
     });
-    const open = (options = {}) => harness.open({ run, fetchThread, ...options });
+    const open = (options = {}) => harness.open({ run, ...options });
     const follow = (
       bus: WeightsBus,
       instance: string,
@@ -399,12 +399,13 @@ function contract(kind: "nats" | "file", make: () => Promise<Harness>, { fetchTh
       it("skips versions that were overtaken while it was busy", async () => {
         const bus = await open();
         let release = () => {};
-        const released = new Promise<void>((resolve) => {
-          release = resolve;
-        });
         const { follower, applied } = follow(await open(), "busy", {
           apply: async (version) => {
-            if (version === 1) await released;
+            if (version === 1) {
+              await new Promise<void>((resolve) => {
+                release = resolve;
+              });
+            }
             applied.push(version);
           },
         });
@@ -458,5 +459,3 @@ function corrupt(tensor: string | undefined, expected: RegExp, found: RegExp) {
 
 contract("file", fileHarness);
 contract("nats", natsHarness);
-contract("file", fileHarness, { fetchThread: true });
-contract("nats", natsHarness, { fetchThread: true });

@@ -4,7 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
-import type { TensorSpec } from "../checkpoint/index.js";
+import { Breather, type TensorSpec } from "../checkpoint/index.js";
 import {
   counter,
   errorType,
@@ -22,9 +22,9 @@ import {
   WeightsCorruptError,
   WeightsDeadlineError,
 } from "./errors.js";
-import { type FetchObjectOptions, fetchObject } from "./fetch-object.js";
 import { isSamePublish, objectName, type WeightsManifest } from "./manifest.js";
 import { digestFinite, layOut, objectMetadata, pieces, type WeightTensor } from "./object-bytes.js";
+import { ObjectReader } from "./object-reader.js";
 import { deletable } from "./retention.js";
 import type { Transport } from "./transport.js";
 import { Bell, withDeadline } from "./waiting.js";
@@ -137,16 +137,6 @@ const fetchSeconds = histogram("rlhf.weights.fetch.duration");
 const ioBytes = counter("rlhf.weights.io");
 const versionGauge = gauge("rlhf.weights.version");
 
-/** Reads and verifies objects: fetchObject, here or on another thread. */
-export interface ObjectFetcher {
-  fetch(
-    manifest: WeightsManifest,
-    options: FetchObjectOptions,
-    signal: AbortSignal,
-  ): Promise<Map<string, Float32Array>>;
-  close(): Promise<void>;
-}
-
 /** The bus over any transport. */
 export class VersionedBus implements WeightsBus {
   readonly kind: string;
@@ -154,7 +144,6 @@ export class VersionedBus implements WeightsBus {
   readonly run: string;
   readonly model: string;
   readonly #transport: Transport;
-  readonly #fetcher: ObjectFetcher;
   readonly #log: Log;
   readonly #publisher: string;
   readonly #stallMs: number;
@@ -162,13 +151,8 @@ export class VersionedBus implements WeightsBus {
   readonly #leftoverMs: number;
   readonly #closing = new AbortController();
 
-  /** `fetcher`: default fetchObject on this thread. */
-  constructor(transport: Transport, options: BusOptions, fetcher?: ObjectFetcher) {
+  constructor(transport: Transport, options: BusOptions) {
     this.#transport = transport;
-    this.#fetcher = fetcher ?? {
-      fetch: (...call) => fetchObject(transport, ...call),
-      close: async () => {},
-    };
     this.kind = transport.kind;
     this.address = transport.address;
     this.run = options.run;
@@ -290,14 +274,53 @@ export class VersionedBus implements WeightsBus {
         found: `run ${manifest.run}, model ${manifest.model}`,
       });
     }
-    const stops = AbortSignal.any([this.#closing.signal, ...(signal ? [signal] : [])]);
-    const tensors = await this.#fetcher.fetch(
-      manifest,
-      { deadlineMs, stallMs: this.#stallMs, expected },
-      stops,
-    );
-    ioBytes.add(manifest.bytes, { "rlhf.weights.bus": this.kind, "rlhf.direction": "in" });
-    return { tensors };
+    const reader = new ObjectReader(manifest, expected);
+    const breather = new Breather();
+    const what = `v${manifest.version} (${manifest.object})`;
+    const progress = () => `${reader.received} of ${manifest.bytes} bytes were read`;
+    const stop = new AbortController(); // ends the transport's reading whatever ended ours
+    const stops = [stop.signal, this.#closing.signal, ...(signal ? [signal] : [])];
+    const cancelled = AbortSignal.any(stops);
+    const cancel = () => new WeightsCancelledError(`fetch of ${what}`);
+    const read = async () => {
+      const chunks = this.#transport.read(manifest, cancelled)[Symbol.asyncIterator]();
+      try {
+        for (;;) {
+          const stalled = () =>
+            new WeightsDeadlineError(
+              `weights ${what}: nothing arrived for ${this.#stallMs} ms, ${progress()}`,
+              this.#stallMs,
+            );
+          const { done, value } = await withDeadline(
+            chunks.next(),
+            this.#stallMs,
+            stalled,
+            cancelled,
+            cancel,
+          );
+          if (done) break;
+          reader.push(value);
+          await breather.after(value.length);
+        }
+      } finally {
+        stop.abort();
+        // frees what the transport holds; a stalled one is not waited for
+        chunks.return?.()?.catch(() => {});
+      }
+      return reader.finish();
+    };
+    const late = () =>
+      new WeightsDeadlineError(
+        `weights ${what}: not fetched within ${deadlineMs} ms, ${progress()}`,
+        deadlineMs,
+      );
+    try {
+      const tensors = await withDeadline(read(), deadlineMs, late, signal, cancel);
+      ioBytes.add(manifest.bytes, { "rlhf.weights.bus": this.kind, "rlhf.direction": "in" });
+      return { tensors };
+    } finally {
+      stop.abort();
+    }
   }
 
   async report(status: ServerStatus): Promise<void> {
@@ -378,7 +401,6 @@ export class VersionedBus implements WeightsBus {
 
   async close(): Promise<void> {
     this.#closing.abort();
-    await this.#fetcher.close();
     await this.#transport.close();
   }
 

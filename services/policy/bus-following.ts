@@ -30,7 +30,7 @@ export async function followBus(
   { url, run }: NonNullable<WorkerConfig["bus"]>,
   { model, store, weights, instance, log }: FollowingParts,
 ): Promise<void> {
-  const bus = await openWeightsBus(url, { run, model: MODEL, log, fetchThread: true });
+  const bus = await openWeightsBus(url, { run, model: MODEL, log });
   const { version, digest } = store.serving;
   const listeners = new Set<(status: ServerStatus) => void>();
   const follower = new WeightsFollower({
