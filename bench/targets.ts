@@ -125,6 +125,12 @@ const TARGETS: readonly Target[] = [
     measured: medianOf("health", service, "health p99"),
   })),
   {
+    what: "health of a trainer that learns and publishes, p99",
+    atMost: 50,
+    unit: "ms",
+    measured: medianOf("ppo-batch", "default, trainer", "health p99"),
+  },
+  {
     what: "weights to 3 servers",
     atMost: 4,
     unit: "s",

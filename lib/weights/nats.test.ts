@@ -188,6 +188,33 @@ describe("weights over a NATS server that has trouble", () => {
     await follower.whenServing(42, { deadlineMs: 15_000 });
   });
 
+  it("lets the event loop turn for every MB that it sends", async () => {
+    const transport = await NatsTransport.open(server.url, { run: "r", model: "m" }, silentLog());
+    closing.push(() => transport.close());
+    const piece = new Uint8Array(MB / 4);
+    const sent: number[] = []; // bytes by turn of the event loop
+    let turn = 0;
+    let done = false;
+    const count = () => {
+      turn += 1;
+      if (!done) setImmediate(count);
+    };
+    setImmediate(count);
+    function* pieces() {
+      for (let i = 0; i < 128; i++) {
+        sent[turn] = (sent[turn] ?? 0) + piece.length;
+        yield piece;
+      }
+    }
+    const bytes = 128 * piece.length;
+    const manifest = { run: "r", model: "m", version: 1, digest: "0".repeat(64), bytes, object: "r/1-0" };
+    const more = { dtype: "F32" as const, parameters: bytes / 4, createdAt: "", publisher: "p" };
+    await transport.put({ ...manifest, ...more }, pieces);
+    done = true;
+    const most = Math.max(...Object.values(sent));
+    assert.ok(most <= 1.5 * MB, `${most} bytes in one turn`);
+  });
+
   it("never has more than 16 MB in flight to a slow reader", async () => {
     const manifest = await (await open()).publish(someTensors(1, 12 * MB), { version: 1 });
     const transport = await NatsTransport.open(proxy.url, { run: "r", model: "m" }, silentLog());
