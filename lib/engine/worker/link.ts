@@ -31,9 +31,13 @@ export class WorkerFailure extends Error {
   }
 }
 
+/** Longest wait for a thread that was asked to end, in milliseconds. */
+const CLOSE_MS = 10_000;
+
 /** One worker thread whose library takes graphs as `M`. Every request rejects with WorkerFailure or EngineError. */
 export class WorkerLink<M> {
   readonly #worker: Worker;
+  readonly #exited: Promise<void>;
   readonly #pending = new Map<number, Pending>();
   #nextCall = 1;
   #ended: Error | undefined;
@@ -44,7 +48,12 @@ export class WorkerLink<M> {
     this.#worker = new Worker(script, { execArgv: [] });
     this.#worker.on("message", (reply: WorkerReply) => this.#settle(reply));
     this.#worker.on("error", (error) => this.#end(error as Error));
-    this.#worker.on("exit", () => this.#end(new Error("the engine's worker thread ended")));
+    this.#exited = new Promise((resolve) => {
+      this.#worker.once("exit", () => {
+        this.#end(new Error("the engine's worker thread ended"));
+        resolve();
+      });
+    });
     this.#worker.unref();
   }
 
@@ -76,10 +85,17 @@ export class WorkerLink<M> {
     if (this.#ended === undefined) this.#worker.postMessage(request);
   }
 
-  /** Ends the thread; replies still awaited are rejected. */
+  /**
+   * Ends the thread, and rejects what it did not answer by then. The thread ends by itself after what it does: one that is stopped inside a native
+   * call can take the process along (ONNX Runtime's binding aborts with an uncaught Napi::Error).
+   */
   async close(): Promise<void> {
+    this.post({ type: "close" });
     this.#ended ??= new EngineError("RELEASED", "this engine was closed");
-    await this.#worker.terminate();
+    this.#worker.ref();
+    const overdue = setTimeout(() => void this.#worker.terminate(), CLOSE_MS);
+    await this.#exited;
+    clearTimeout(overdue);
   }
 
   #ask(request: Unnumbered<Numbered<M>>, transfer: TransferListItem[] = []): Promise<WorkerReply> {

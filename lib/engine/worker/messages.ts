@@ -53,7 +53,8 @@ export type WorkerRequest<M> =
       into: (SentTarget | undefined)[];
     }
   | { type: "releaseProgram"; program: number }
-  | { type: "forget"; id: number };
+  | { type: "forget"; id: number }
+  | { type: "close" };
 
 /** One input or output as the worker's library describes it. */
 export interface WorkerValueSpec {

@@ -43,12 +43,23 @@ export interface WorkerBackend<M> {
 /** Private copies of tensors in shared memory, by tensor id. */
 const copies = new Map<number, Uint8Array>();
 
-/** Answers the engine's requests until the thread ends. */
+/** Answers the engine's requests until it is told to close; then the thread ends with the last of them. */
 export function serve<M>(backend: WorkerBackend<M>): void {
-  parentPort?.on("message", (request: WorkerRequest<M>) => void answer(backend, request));
+  const working = new Set<Promise<void>>();
+  parentPort?.on("message", (request: WorkerRequest<M>) => {
+    if (request.type === "close") {
+      void Promise.allSettled(working).then(() => parentPort?.close());
+      return;
+    }
+    const work = answer(backend, request).finally(() => working.delete(work));
+    working.add(work);
+  });
 }
 
-async function answer<M>(backend: WorkerBackend<M>, request: WorkerRequest<M>): Promise<void> {
+async function answer<M>(
+  backend: WorkerBackend<M>,
+  request: Exclude<WorkerRequest<M>, { type: "close" }>,
+): Promise<void> {
   if (request.type === "forget") {
     copies.delete(request.id);
     return backend.forget(request.id);
