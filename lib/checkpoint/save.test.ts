@@ -9,6 +9,7 @@ import { loadCheckpoint } from "./load.js";
 import { replaceDirectory } from "./replace-directory.js";
 import { readSafetensors } from "./safetensors.js";
 import { saveCheckpoint } from "./save.js";
+import { TurnCounter } from "./testing.js";
 
 const gpt2 = join(packageRoot(), "test/golden/gpt2-tiny");
 
@@ -145,16 +146,10 @@ describe("saveCheckpoint", () => {
       const weights = sizes.map(
         (mb, i) => [`w${i}`, { shape: [mb, MB / 4], data: new Float32Array((mb * MB) / 4) }] as const,
       );
-      let turns = 0;
-      let done = false;
-      const count = () => {
-        turns += 1;
-        if (!done) setImmediate(count);
-      };
-      setImmediate(count);
+      const loop = new TurnCounter();
       await weightsDigest(new Map(weights));
-      done = true;
-      assert.ok(turns >= 10, `${turns} turns in ${sizes.length} tensors, 40 MB together`);
+      loop.stop();
+      assert.ok(loop.turns >= 10, `${loop.turns} turns in ${sizes.length} tensors, 40 MB together`);
     }
   });
 

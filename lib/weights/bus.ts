@@ -4,7 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
-import { Breather, type TensorSpec } from "../checkpoint/index.js";
+import type { TensorSpec } from "../checkpoint/index.js";
 import {
   counter,
   errorType,
@@ -22,9 +22,9 @@ import {
   WeightsCorruptError,
   WeightsDeadlineError,
 } from "./errors.js";
+import { fetchObject } from "./fetch-object.js";
 import { isSamePublish, objectName, type WeightsManifest } from "./manifest.js";
 import { digestFinite, layOut, objectMetadata, pieces, type WeightTensor } from "./object-bytes.js";
-import { ObjectReader } from "./object-reader.js";
 import { deletable } from "./retention.js";
 import type { Transport } from "./transport.js";
 import { Bell, withDeadline } from "./waiting.js";
@@ -274,53 +274,11 @@ export class VersionedBus implements WeightsBus {
         found: `run ${manifest.run}, model ${manifest.model}`,
       });
     }
-    const reader = new ObjectReader(manifest, expected);
-    const breather = new Breather();
-    const what = `v${manifest.version} (${manifest.object})`;
-    const progress = () => `${reader.received} of ${manifest.bytes} bytes were read`;
-    const stop = new AbortController(); // ends the transport's reading whatever ended ours
-    const stops = [stop.signal, this.#closing.signal, ...(signal ? [signal] : [])];
-    const cancelled = AbortSignal.any(stops);
-    const cancel = () => new WeightsCancelledError(`fetch of ${what}`);
-    const read = async () => {
-      const chunks = this.#transport.read(manifest, cancelled)[Symbol.asyncIterator]();
-      try {
-        for (;;) {
-          const stalled = () =>
-            new WeightsDeadlineError(
-              `weights ${what}: nothing arrived for ${this.#stallMs} ms, ${progress()}`,
-              this.#stallMs,
-            );
-          const { done, value } = await withDeadline(
-            chunks.next(),
-            this.#stallMs,
-            stalled,
-            cancelled,
-            cancel,
-          );
-          if (done) break;
-          reader.push(value);
-          await breather.after(value.length);
-        }
-      } finally {
-        stop.abort();
-        // frees what the transport holds; a stalled one is not waited for
-        chunks.return?.()?.catch(() => {});
-      }
-      return reader.finish();
-    };
-    const late = () =>
-      new WeightsDeadlineError(
-        `weights ${what}: not fetched within ${deadlineMs} ms, ${progress()}`,
-        deadlineMs,
-      );
-    try {
-      const tensors = await withDeadline(read(), deadlineMs, late, signal, cancel);
-      ioBytes.add(manifest.bytes, { "rlhf.weights.bus": this.kind, "rlhf.direction": "in" });
-      return { tensors };
-    } finally {
-      stop.abort();
-    }
+    const ended = AbortSignal.any([this.#closing.signal, ...(signal ? [signal] : [])]);
+    const options = { deadlineMs, stallMs: this.#stallMs, expected };
+    const tensors = await fetchObject(this.#transport, manifest, options, ended);
+    ioBytes.add(manifest.bytes, { "rlhf.weights.bus": this.kind, "rlhf.direction": "in" });
+    return { tensors };
   }
 
   async report(status: ServerStatus): Promise<void> {

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { jetstreamManager } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
 import { InMemorySpanExporter, SimpleSpanProcessor } from "@opentelemetry/sdk-trace";
+import { TurnCounter } from "../checkpoint/testing.js";
 import { packageRoot } from "../config/package-root.js";
 import { silentLog, startTelemetry, withSpan } from "../telemetry/index.js";
 import {
@@ -193,16 +194,10 @@ describe("weights over a NATS server that has trouble", () => {
     closing.push(() => transport.close());
     const piece = new Uint8Array(MB / 4);
     const sent: number[] = []; // bytes by turn of the event loop
-    let turn = 0;
-    let done = false;
-    const count = () => {
-      turn += 1;
-      if (!done) setImmediate(count);
-    };
-    setImmediate(count);
+    const loop = new TurnCounter();
     function* pieces() {
       for (let i = 0; i < 128; i++) {
-        sent[turn] = (sent[turn] ?? 0) + piece.length;
+        sent[loop.turns] = (sent[loop.turns] ?? 0) + piece.length;
         yield piece;
       }
     }
@@ -210,7 +205,7 @@ describe("weights over a NATS server that has trouble", () => {
     const manifest = { run: "r", model: "m", version: 1, digest: "0".repeat(64), bytes, object: "r/1-0" };
     const more = { dtype: "F32" as const, parameters: bytes / 4, createdAt: "", publisher: "p" };
     await transport.put({ ...manifest, ...more }, pieces);
-    done = true;
+    loop.stop();
     const most = Math.max(...Object.values(sent));
     assert.ok(most <= 1.5 * MB, `${most} bytes in one turn`);
   });
